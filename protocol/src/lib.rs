@@ -1,1 +1,17 @@
-//! placeholder
+//! Bytes on the wire.
+//!
+//! Modules in reading order:
+//! - [`limits`]: every bound on untrusted input, in one place;
+//! - [`resp`]: requests and replies of the Redis protocol, RESP2 and RESP3;
+//! - [`slot`]: which of the 16384 hash slots a key lives in;
+//! - [`glob`]: Redis's pattern matching;
+//! - [`error`]: what a peer can do wrong, and whether its connection survives that.
+//!
+//! Nothing here does I/O, reads a clock or knows what a command means; only the typed client
+//! (feature `client`) talks to sockets, through a client library.
+
+pub mod error;
+pub mod glob;
+pub mod limits;
+pub mod resp;
+pub mod slot;
