@@ -5,6 +5,7 @@
 //! - [`resp`]: requests and replies of the Redis protocol, RESP2 and RESP3;
 //! - [`slot`]: which of the 16384 hash slots a key lives in;
 //! - [`glob`]: Redis's pattern matching;
+//! - [`value`]: typed values, their serde and their bytes;
 //! - [`error`]: what a peer can do wrong, and whether its connection survives that.
 //!
 //! Nothing here does I/O, reads a clock or knows what a command means; only the typed client
@@ -15,3 +16,4 @@ pub mod glob;
 pub mod limits;
 pub mod resp;
 pub mod slot;
+pub mod value;

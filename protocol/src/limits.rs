@@ -19,5 +19,12 @@ pub const ARGUMENTS_UNAUTHENTICATED_MAX: usize = 10;
 /// (`client-query-buffer-limit` changes it at run time). Offsets into it are `u32`.
 pub const QUERY_BUFFER_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
+/// Deepest nesting of typed values within a typed value: bounds the stack that decoding takes.
+pub const VALUE_DEPTH_MAX: usize = 128;
+
+/// Most values (elements, keys, fields, each counted) in one typed value: one byte of input can
+/// claim a value of some 32 bytes in memory.
+pub const VALUE_NODES_MAX: usize = 16 * 1024 * 1024;
+
 const _: () = assert!(QUERY_BUFFER_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(BULK_BYTES_MAX as usize <= QUERY_BUFFER_BYTES_MAX);
