@@ -1,0 +1,45 @@
+//! The same commands to our node and to a real `redis-server`: the replies must be equal.
+//!
+//! Random sequences come from a seed that is printed and taken from `DISTCACHE_TEST_SEED`;
+//! `DISTCACHE_TEST_CASES` sets how many. `DISTCACHE_TEST_ADDR=host:port` tests a server that
+//! runs already (all its keys are flushed). What may differ, and why, is one table:
+//! `differences.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod compare;
+mod differences;
+mod fixed;
+mod grammar;
+mod options;
+mod run;
+mod step;
+#[path = "../support/mod.rs"]
+mod support;
+
+use run::Pair;
+use support::server::Server;
+
+/// Sequences of one test unless `DISTCACHE_TEST_CASES` says otherwise: a few seconds.
+const SEQUENCES: u64 = 2_000;
+
+/// The two tables and the generator cry no wolf: Redis differs from itself nowhere.
+#[test]
+fn a_real_redis_equals_itself() {
+    let pair = Pair::new(Server::redis(&[]), Server::redis(&[]));
+    pair.check_random("redis and redis", SEQUENCES);
+    pair.check_fixed();
+    pair.check_raw();
+}
+
+/// The harness can fail: a Redis with fewer databases is told apart, and the report is short.
+#[test]
+fn a_planted_difference_is_found_and_shrunk() {
+    let pair = Pair::new(Server::redis(&["--databases", "3"]), Server::redis(&[]));
+    let found = pair.random_differences("a planted difference", SEQUENCES);
+    assert!(!found.is_empty(), "a server with 3 databases passed for one with 16");
+    for difference in &found {
+        assert!(difference.steps.len() <= 4, "not shrunk:\n{difference}");
+        assert!(difference.to_string().contains("15"), "not about the database:\n{difference}");
+    }
+}

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change lands: format, lints, tests, docs.
+# Writes nothing to the tree but the (ignored) build folder. Needs Rust, python3 and redis-server.
+#   scripts/check.sh             all steps
+#   scripts/check.sh lint test   only these
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-target}
+python=${DISTCACHE_PYTHON:-python3}
+# Cargo.lock must be in step; PYTHONDONTWRITEBYTECODE keeps the tree free of __pycache__.
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} PYTHONDONTWRITEBYTECODE=1
+
+step_format() { cargo fmt --all --check; }
+step_lint() { cargo clippy --workspace --all-targets --all-features --locked -- -D warnings; }
+# The README's command; then the tests of the typed client, which is an optional feature.
+step_test() { cargo test --workspace --locked; }
+step_client() { cargo test -p distcache-protocol --all-features --locked; }
+step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked; }
+
+steps=("$@")
+[ $# -gt 0 ] || steps=(format lint test client docs)
+for step in "${steps[@]}"; do
+  declare -F "step_$step" >/dev/null || { echo "check: no step called $step" >&2; exit 2; }
+done
+for step in "${steps[@]}"; do
+  echo "== $step"
+  started=$SECONDS
+  # A subshell of its own: `set -e` does not reach into a function called in a condition.
+  set +e
+  (set -e; "step_$step")
+  status=$?
+  set -e
+  if [ $status -ne 0 ]; then
+    echo "check: step $step failed (exit $status) after $((SECONDS - started)) s" >&2
+    exit 1
+  fi
+  echo "== $step: passed in $((SECONDS - started)) s"
+done
+echo "check: all steps passed"
