@@ -153,6 +153,8 @@ impl Pair {
                 Step::Transfer(key) => player.transfer(key).map(|said| (0, said)),
             };
             if let Some((index, (tested, reference))) = outcome {
+                self.tested.restore_settings();
+                self.reference.restore_settings();
                 return Some(Mismatch { at: at + index, tested, reference });
             }
             at += commands.len().max(1);

@@ -33,7 +33,8 @@ impl Server {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut command = Command::new("redis-server");
             command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-            command.args(["--bind", "127.0.0.1", "--dir"]).arg(dir.path()).args(extra);
+            command.args(["--enable-debug-command", "yes", "--bind", "127.0.0.1", "--dir"]);
+            command.arg(dir.path()).args(extra);
             let mut child = spawn(command, &dir.path().join("output"));
             if let Some(addr) = wait_until_answering(&mut child, || Some(local(port))) {
                 return Self { addr, name: "redis".to_owned(), child: Some(child), dir: Some(dir) };
@@ -71,6 +72,15 @@ impl Server {
         let addr = text.to_socket_addrs().ok().and_then(|mut all| all.next());
         let addr = addr.unwrap_or_else(|| panic!("DISTCACHE_TEST_ADDR is no address: {text}"));
         Some(Self { addr, name: format!("server {addr}"), child: None, dir: None })
+    }
+
+    /// Takes back the settings that a sequence leaves behind when it stops in its middle.
+    pub(crate) fn restore_settings(&self) {
+        let mut wire = self.connect();
+        // Refused where no password is set, which is as well.
+        wire.call(&["AUTH", "secret"]);
+        wire.call(&["CONFIG", "SET", "requirepass", ""]);
+        wire.call(&["CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction"]);
     }
 
     /// Returns a new connection that speaks RESP2.
