@@ -1,0 +1,291 @@
+//! Rows of the options that this node acts on.
+
+use super::super::settings::{DebugCommand, EvictionPolicy, FsyncPolicy, LOG_LEVELS};
+use super::super::value::{INT_MAX, Kind};
+use super::Change::{Fixed, Live, Protected};
+use super::{OptionSpec, choice, integer, size};
+
+const MB: u64 = 1 << 20;
+
+/// The options with an effect.
+pub(super) const ROWS: &[OptionSpec] = &[
+    OptionSpec::new(
+        Fixed,
+        "bind",
+        Kind::Addresses,
+        "127.0.0.1",
+        "Addresses to listen on. Several are separated by spaces or given as a list; `*` is all \
+         of IPv4, `::*` all of IPv6, a leading `-` allows an address that the machine lacks. \
+         Beyond loopback the node demands requirepass, or protected-mode no.",
+    )
+    .field(|c, v| c.bind = v.addresses()),
+    OptionSpec::new(
+        Fixed,
+        "port",
+        integer(0, 65535, ""),
+        "2050",
+        "TCP port for clients. 0 takes any free port, which is printed and written to the data \
+         directory. (A Kubernetes service named `distcache` sets DISTCACHE_PORT to a URL: turn \
+         enableServiceLinks off there.)",
+    )
+    .field(|c, v| c.port = v.integer()),
+    OptionSpec::new(
+        Live,
+        "protected-mode",
+        Kind::Flag,
+        "yes",
+        "Refuses to listen beyond loopback without a password. The flag --insecure turns it off: \
+         then everybody who reaches the port reads and writes all data.",
+    )
+    .field(|c, v| c.protected_mode = v.flag()),
+    OptionSpec::new(
+        Live,
+        "requirepass",
+        Kind::Secret,
+        "",
+        "Password that clients send with AUTH. Empty: none is asked for. Prefer the environment \
+         or the file to the flag, which every user of the machine can read in the process list.",
+    )
+    .field(|c, v| c.requirepass = v.password()),
+    OptionSpec::new(
+        Protected,
+        "data-dir",
+        Kind::Text,
+        "./distcache-data",
+        "Directory of the operation log and the snapshots; made if it is missing. One node at a \
+         time uses it: a second one refuses to start.",
+    )
+    .redis(&["dir"])
+    .field(|c, v| c.data_dir = v.text().into()),
+    OptionSpec::new(
+        Fixed,
+        "shards",
+        integer(0, 1024, "shards"),
+        "0",
+        "Shard actors, each on a thread of its own. 0 is one for each core, which is right nearly \
+         always; more only add messages between threads.",
+    )
+    .field(|c, v| c.shards = v.integer()),
+    OptionSpec::new(
+        Fixed,
+        "databases",
+        integer(1, 255, "databases"),
+        "16",
+        "Databases that SELECT reaches. A smaller number than before hides data, it loses none.",
+    )
+    .field(|c, v| c.databases = v.integer()),
+    OptionSpec::new(
+        Fixed,
+        "oplog",
+        Kind::Flag,
+        "yes",
+        "Writes every change to the operation log. Off, the node is a cache only: a restart \
+         begins empty, and writes cost less.",
+    )
+    .redis(&["appendonly"])
+    .field(|c, v| c.oplog = v.flag()),
+    OptionSpec::new(
+        Live,
+        "fsync",
+        choice(FsyncPolicy::WORDS),
+        "everysec",
+        "When changes reach the disk for good: `always` before the reply, `everysec` within about \
+         a second, `no` when the system likes. What is not there yet is lost with the power.",
+    )
+    .redis(&["appendfsync"])
+    .field(|c, v| c.fsync = v.choice(FsyncPolicy::ALL)),
+    OptionSpec::new(
+        Live,
+        "auto-aof-rewrite-percentage",
+        integer(0, INT_MAX, "percent"),
+        "100",
+        "Compacts the log once it outgrew the last snapshot by so many percent. 0: only when \
+         BGREWRITEAOF asks for it. Low values write more, high ones take disk and start slower.",
+    )
+    .field(|c, v| c.auto_rewrite_percent = v.integer()),
+    OptionSpec::new(
+        Live,
+        "auto-aof-rewrite-min-size",
+        size(0),
+        "64mb",
+        "Leaves a log smaller than this uncompacted, whatever it grew by.",
+    )
+    .field(|c, v| c.auto_rewrite_size_min_bytes = v.size()),
+    OptionSpec::new(
+        Live,
+        "shutdown-timeout",
+        integer(0, INT_MAX, "seconds"),
+        "10",
+        "How long a stop waits for clients and for the log before it gives up.",
+    )
+    .field(|c, v| c.shutdown_timeout_s = v.integer()),
+    OptionSpec::new(
+        Live,
+        "maxmemory",
+        Kind::Size { min: 0, max: u64::MAX },
+        "0",
+        "Bytes of keys and values above which maxmemory-policy acts. 0 is no limit: then the \
+         system's own limit ends the process. Leave a quarter of the machine for buffers.",
+    )
+    .field(|c, v| c.maxmemory_bytes = v.size()),
+    OptionSpec::new(
+        Live,
+        "maxmemory-policy",
+        choice(EvictionPolicy::WORDS),
+        "noeviction",
+        "What goes when maxmemory is reached. `noeviction` refuses writes; `allkeys-*` suit a \
+         cache; `volatile-*` touch only keys with a time to live, and refuse when there are none.",
+    )
+    .field(|c, v| c.maxmemory_policy = v.choice(EvictionPolicy::ALL)),
+    OptionSpec::new(
+        Live,
+        "maxmemory-samples",
+        integer(1, INT_MAX, "keys"),
+        "5",
+        "Keys compared for one eviction. 10 is close to exact and costs more processor time.",
+    )
+    .field(|c, v| c.maxmemory_samples = v.integer()),
+    OptionSpec::new(
+        Live,
+        "maxmemory-eviction-tenacity",
+        integer(0, 100, ""),
+        "10",
+        "How long one command may evict. 0 favours latency, 100 evicts until there is room.",
+    )
+    .field(|c, v| c.maxmemory_eviction_tenacity = v.integer()),
+    OptionSpec::new(
+        Live,
+        "lfu-log-factor",
+        integer(0, INT_MAX, ""),
+        "10",
+        "How slowly the access counter of LFU saturates: at 10 after about a million accesses.",
+    )
+    .field(|c, v| c.lfu_log_factor = v.integer()),
+    OptionSpec::new(
+        Live,
+        "lfu-decay-time",
+        integer(0, INT_MAX, "minutes"),
+        "1",
+        "Minutes without access that take one from the counter of LFU. 0: never.",
+    )
+    .field(|c, v| c.lfu_decay_minutes = v.integer()),
+    OptionSpec::new(
+        Live,
+        "maxclients",
+        integer(1, u32::MAX as i64, "connections"),
+        "10000",
+        "Connections at a time; more are refused with an error. Each needs a file descriptor.",
+    )
+    .field(|c, v| c.maxclients = v.integer()),
+    OptionSpec::new(
+        Live,
+        "timeout",
+        integer(0, INT_MAX, "seconds"),
+        "0",
+        "Closes a connection that was silent for so long. 0: never.",
+    )
+    .field(|c, v| c.timeout_s = v.integer()),
+    OptionSpec::new(
+        Live,
+        "tcp-keepalive",
+        integer(0, INT_MAX, "seconds"),
+        "300",
+        "Interval of TCP keep-alive, which finds dead peers and keeps routers awake. 0: none.",
+    )
+    .field(|c, v| c.tcp_keepalive_s = v.integer()),
+    OptionSpec::new(
+        Fixed,
+        "tcp-backlog",
+        integer(0, INT_MAX, "connections"),
+        "511",
+        "Connections that wait to be accepted; the system may cut it (net.core.somaxconn).",
+    )
+    .field(|c, v| c.tcp_backlog = v.integer()),
+    OptionSpec::new(
+        Live,
+        "proto-max-bulk-len",
+        size(MB),
+        "512mb",
+        "Largest argument of a command. Lower it to protect memory from a faulty client.",
+    )
+    .field(|c, v| c.proto_bulk_max_bytes = v.size()),
+    OptionSpec::new(
+        Live,
+        "client-query-buffer-limit",
+        size(MB),
+        "1gb",
+        "Unread input of one client above which it is disconnected.",
+    )
+    .field(|c, v| c.query_buffer_max_bytes = v.size()),
+    OptionSpec::new(
+        Live,
+        "client-output-buffer-limit",
+        Kind::OutputLimits,
+        "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60",
+        "Unread output above which a client is disconnected: class, hard limit, soft limit, \
+         seconds over the soft limit. Classes left out keep their values; 0 is no limit.",
+    )
+    .field(|c, v| c.output_limits = v.output_limits()),
+    OptionSpec::new(
+        Live,
+        "hz",
+        Kind::Clamped { low: 1, high: 500 },
+        "10",
+        "Runs of background work in a second, such as expiry. More is more even, and costs \
+         processor time of an idle node.",
+    )
+    .field(|c, v| c.hz = v.integer()),
+    OptionSpec::new(
+        Live,
+        "active-expire-effort",
+        integer(1, 10, ""),
+        "1",
+        "How much of its time the node looks for expired keys; 10 frees memory soonest.",
+    )
+    .field(|c, v| c.active_expire_effort = v.integer()),
+    OptionSpec::new(
+        Live,
+        "slowlog-log-slower-than",
+        integer(-1, i64::MAX, "microseconds"),
+        "10000",
+        "Keeps commands that took longer in SLOWLOG. 0 keeps all, -1 none.",
+    )
+    .field(|c, v| c.slowlog_slower_than_us = v.integer()),
+    OptionSpec::new(
+        Live,
+        "slowlog-max-len",
+        integer(0, i64::MAX, "entries"),
+        "128",
+        "Entries that SLOWLOG keeps; the oldest go first. They take memory.",
+    )
+    .field(|c, v| c.slowlog_len_max = v.integer()),
+    OptionSpec::new(
+        Live,
+        "latency-monitor-threshold",
+        integer(0, i64::MAX, "milliseconds"),
+        "0",
+        "Keeps events that took at least so long for LATENCY. 0: none.",
+    )
+    .field(|c, v| c.latency_threshold_ms = v.integer()),
+    OptionSpec::new(
+        Live,
+        "log-level",
+        Kind::Choice {
+            words: &["trace", "debug", "info", "warn", "error"],
+            redis: &["debug", "verbose", "notice", "warning"],
+        },
+        "info",
+        "How much the node says: `error` needs the operator, `warn` is degraded service, `info` \
+         starts and stops, `debug` every request, `trace` every step.",
+    )
+    .redis(&["loglevel"])
+    .field(|c, v| c.log_level = v.choice(&LOG_LEVELS)),
+    OptionSpec::new(
+        Fixed,
+        "enable-debug-command",
+        choice(DebugCommand::WORDS),
+        "no",
+        "Who may use DEBUG: nobody, everybody, or `local` connections. It can stop the node.",
+    )
+    .field(|c, v| c.debug_command = v.choice(DebugCommand::ALL)),
+];

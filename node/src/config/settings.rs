@@ -1,0 +1,329 @@
+//! `Config`: the options as plain fields, valid together.
+
+use std::path::PathBuf;
+
+use log::LevelFilter;
+
+use super::raw::{Problem, RawConfig};
+use super::structured::OutputLimits;
+use super::value::{BindAddress, Secret, Value};
+
+/// Valid configuration: every field in range, relations between fields checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses to listen on; never empty.
+    pub bind: Vec<BindAddress>,
+    /// TCP port for clients; 0 is any free one.
+    pub port: u16,
+    /// Whether listening beyond loopback needs a password.
+    pub protected_mode: bool,
+    /// The password of `AUTH`, if one is asked for.
+    pub requirepass: Option<Secret>,
+    /// Where log and snapshots are.
+    pub data_dir: PathBuf,
+    /// Shard actors; 0 is one for each core, see [`Config::shard_count`].
+    pub shards: usize,
+    /// How many databases `SELECT` reaches, 1 to 255.
+    pub databases: u16,
+    /// Whether changes are logged.
+    pub oplog: bool,
+    /// When logged changes are synced.
+    pub fsync: FsyncPolicy,
+    /// Growth of the log over the last snapshot at which it is compacted; 0 is never.
+    pub auto_rewrite_percent: u32,
+    /// Size below which the log is never compacted by itself.
+    pub auto_rewrite_size_min_bytes: u64,
+    /// How long a stop waits for clients and log.
+    pub shutdown_timeout_s: u32,
+    /// Memory of data at which `maxmemory_policy` acts; 0 is no limit.
+    pub maxmemory_bytes: u64,
+    /// What goes when memory is full.
+    pub maxmemory_policy: EvictionPolicy,
+    /// Keys compared for one eviction.
+    pub maxmemory_samples: u32,
+    /// How long one command may evict, 0 to 100.
+    pub maxmemory_eviction_tenacity: u8,
+    /// How slowly LFU's counter saturates.
+    pub lfu_log_factor: u32,
+    /// Idle minutes that take one from LFU's counter; 0 is never.
+    pub lfu_decay_minutes: u32,
+    /// Connections at a time.
+    pub maxclients: u32,
+    /// Silence after which a connection is closed; 0 is never.
+    pub timeout_s: u32,
+    /// Interval of TCP keep-alive; 0 is none.
+    pub tcp_keepalive_s: u32,
+    /// Connections that wait to be accepted.
+    pub tcp_backlog: u32,
+    /// Largest argument of a command.
+    pub proto_bulk_max_bytes: u64,
+    /// Unread input at which a client is disconnected.
+    pub query_buffer_max_bytes: u64,
+    /// Unread output at which a client is disconnected.
+    pub output_limits: OutputLimits,
+    /// Background runs a second, 1 to 500.
+    pub hz: u32,
+    /// How hard expired keys are looked for, 1 to 10.
+    pub active_expire_effort: u8,
+    /// Duration over which a command enters the slow log; negative is never.
+    pub slowlog_slower_than_us: i64,
+    /// Entries of the slow log.
+    pub slowlog_len_max: u64,
+    /// Duration at which an event enters `LATENCY`; 0 is never.
+    pub latency_threshold_ms: u64,
+    /// The least severe lines that are logged.
+    pub log_level: LevelFilter,
+    /// Who may use `DEBUG`.
+    pub debug_command: DebugCommand,
+}
+
+/// When logged changes are synced to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FsyncPolicy {
+    /// At least once a second.
+    EverySecond,
+    /// Before the reply to the client.
+    Always,
+    /// When the operating system does it.
+    No,
+}
+
+impl FsyncPolicy {
+    pub(super) const WORDS: &[&str] = &["everysec", "always", "no"];
+    pub(super) const ALL: &[Self] = &[Self::EverySecond, Self::Always, Self::No];
+}
+
+/// Which keys go when memory is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EvictionPolicy {
+    /// Of keys with a deadline, the least recently used.
+    VolatileLru,
+    /// Of keys with a deadline, the least frequently used.
+    VolatileLfu,
+    /// Of keys with a deadline, any.
+    VolatileRandom,
+    /// Of keys with a deadline, the one that expires first.
+    VolatileTtl,
+    /// The least recently used.
+    AllKeysLru,
+    /// The least frequently used.
+    AllKeysLfu,
+    /// Any.
+    AllKeysRandom,
+    /// None: writes are refused.
+    NoEviction,
+}
+
+impl EvictionPolicy {
+    pub(super) const WORDS: &[&str] = &[
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "noeviction",
+    ];
+    pub(super) const ALL: &[Self] = &[
+        Self::VolatileLru,
+        Self::VolatileLfu,
+        Self::VolatileRandom,
+        Self::VolatileTtl,
+        Self::AllKeysLru,
+        Self::AllKeysLfu,
+        Self::AllKeysRandom,
+        Self::NoEviction,
+    ];
+
+    /// Returns the policy's name, as options and `INFO` spell it.
+    pub fn name(self) -> &'static str {
+        Self::WORDS[Self::ALL.iter().position(|policy| *policy == self).unwrap_or_default()]
+    }
+}
+
+/// Who may use `DEBUG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DebugCommand {
+    /// Nobody.
+    No,
+    /// Everybody.
+    Yes,
+    /// Connections from the same machine.
+    Local,
+}
+
+impl DebugCommand {
+    pub(super) const WORDS: &[&str] = &["no", "yes", "local"];
+    pub(super) const ALL: &[Self] = &[Self::No, Self::Yes, Self::Local];
+}
+
+/// Levels by position of the words of `log-level`.
+pub(super) const LOG_LEVELS: [LevelFilter; 5] = [
+    LevelFilter::Trace,
+    LevelFilter::Debug,
+    LevelFilter::Info,
+    LevelFilter::Warn,
+    LevelFilter::Error,
+];
+
+impl Default for Config {
+    /// Returns the configuration when no source says anything.
+    fn default() -> Self {
+        Self::unchecked(&RawConfig::default())
+    }
+}
+
+impl Config {
+    /// Turns values into fields and checks how they relate.
+    ///
+    /// # Errors
+    /// One [`Problem`] for each relation that is broken.
+    pub fn new(raw: &RawConfig) -> Result<Self, Vec<Problem>> {
+        let config = Self::unchecked(raw);
+        let problems = config.broken_relations(raw);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    /// Returns how many shard actors to start: `shards`, or one for each core.
+    pub fn shard_count(&self) -> usize {
+        match self.shards {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            shards => shards,
+        }
+    }
+
+    /// Returns true when an address of `bind` is reached from other machines.
+    pub fn listens_beyond_loopback(&self) -> bool {
+        self.bind.iter().any(|address| !address.ip.is_loopback())
+    }
+
+    fn unchecked(raw: &RawConfig) -> Self {
+        let mut config = Self::blank();
+        for (spec, value) in raw.values() {
+            if let Some(apply) = spec.apply {
+                apply(&mut config, value);
+            }
+        }
+        config
+    }
+
+    fn broken_relations(&self, raw: &RawConfig) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.protected_mode && self.requirepass.is_none() && self.listens_beyond_loopback() {
+            problems.push(raw.problem(
+                "bind",
+                "an address beyond loopback needs requirepass, or --insecure (protected-mode no) \
+                 to let everybody in",
+            ));
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            problems.push(raw.problem("data-dir", "a directory is needed"));
+        }
+        problems
+    }
+
+    /// All fields empty; the rows of the table fill every one of them (a test checks that).
+    fn blank() -> Self {
+        Self {
+            bind: Vec::new(),
+            port: 0,
+            protected_mode: false,
+            requirepass: None,
+            data_dir: PathBuf::new(),
+            shards: 0,
+            databases: 0,
+            oplog: false,
+            fsync: FsyncPolicy::No,
+            auto_rewrite_percent: 0,
+            auto_rewrite_size_min_bytes: 0,
+            shutdown_timeout_s: 0,
+            maxmemory_bytes: 0,
+            maxmemory_policy: EvictionPolicy::NoEviction,
+            maxmemory_samples: 0,
+            maxmemory_eviction_tenacity: 0,
+            lfu_log_factor: 0,
+            lfu_decay_minutes: 0,
+            maxclients: 0,
+            timeout_s: 0,
+            tcp_keepalive_s: 0,
+            tcp_backlog: 0,
+            proto_bulk_max_bytes: 0,
+            query_buffer_max_bytes: 0,
+            output_limits: OutputLimits::default(),
+            hz: 0,
+            active_expire_effort: 0,
+            slowlog_slower_than_us: 0,
+            slowlog_len_max: 0,
+            latency_threshold_ms: 0,
+            log_level: LevelFilter::Off,
+            debug_command: DebugCommand::No,
+        }
+    }
+}
+
+/// What the rows of the table call to store a value; a row of another kind is a programming error
+/// that the table's tests find, since they store every default and every bound.
+impl Value {
+    pub(super) fn flag(&self) -> bool {
+        match self {
+            Self::Flag(flag) => *flag,
+            _ => mismatch("a flag", self),
+        }
+    }
+
+    pub(super) fn integer<T: TryFrom<i64>>(&self) -> T {
+        match self {
+            Self::Integer(number) => {
+                T::try_from(*number).unwrap_or_else(|_| mismatch("in the field's range", self))
+            }
+            _ => mismatch("an integer", self),
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Size(bytes) => *bytes,
+            _ => mismatch("a size", self),
+        }
+    }
+
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            _ => mismatch("a text", self),
+        }
+    }
+
+    pub(super) fn password(&self) -> Option<Secret> {
+        match self {
+            Self::Secret(secret) => Some(secret.clone()).filter(|s| !s.reveal().is_empty()),
+            _ => mismatch("a secret", self),
+        }
+    }
+
+    pub(super) fn choice<T: Copy>(&self, all: &[T]) -> T {
+        match self {
+            Self::Choice(position) => all[*position],
+            _ => mismatch("a choice", self),
+        }
+    }
+
+    pub(super) fn addresses(&self) -> Vec<BindAddress> {
+        match self {
+            Self::Addresses(list) => list.clone(),
+            _ => mismatch("addresses", self),
+        }
+    }
+
+    pub(super) fn output_limits(&self) -> OutputLimits {
+        match self {
+            Self::OutputLimits(limits) => *limits,
+            _ => mismatch("output limits", self),
+        }
+    }
+}
+
+fn mismatch(expected: &str, value: &Value) -> ! {
+    panic!("a row of the option table stores {value:?} where its field is {expected}")
+}
