@@ -1,1 +1,19 @@
-//! placeholder
+//! A node of distcache.
+//!
+//! The request path: a connection reads bytes, [`distcache_protocol::resp`] decodes requests,
+//! [`server::dispatch`] finds each command's row and refuses or routes it, each shard gets one
+//! message with all its commands of this turn and executes them on its [`keyspace`], effects go
+//! to the operation log, and the connection writes the replies in request order.
+//!
+//! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
+//! [`node`], [`limits`], [`clock`].
+
+pub mod actors;
+pub mod clock;
+pub mod command;
+pub mod keyspace;
+pub mod limits;
+pub mod node;
+pub mod records;
+pub mod server;
+pub mod shard;

@@ -51,6 +51,11 @@ impl ReplyBuffer {
         self.bytes.len()
     }
 
+    /// Bytes the buffer can hold before it grows.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether nothing was written.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()

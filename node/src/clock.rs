@@ -1,0 +1,59 @@
+//! The only file that reads time or randomness.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use crate::records::UnixMillis;
+
+/// Returns the wall-clock time.
+#[inline]
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn now() -> UnixMillis {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixMillis(since_epoch.unwrap_or(Duration::ZERO).as_millis() as u64)
+}
+
+/// Returns the wall-clock time in microseconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "this is the place")]
+pub fn now_micros() -> u64 {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_epoch.unwrap_or(Duration::ZERO).as_micros() as u64
+}
+
+static TICKS: LazyLock<quanta::Clock> = LazyLock::new(quanta::Clock::new);
+
+/// A point of monotonic time, cheap enough to be read once a command (the time-stamp counter
+/// where the machine's is reliable, about 10 ns).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticks(u64);
+
+impl Ticks {
+    /// Reads the counter.
+    #[inline]
+    pub fn now() -> Self {
+        Ticks(TICKS.raw())
+    }
+
+    /// Time from `earlier` to `self`; zero if that is later.
+    pub fn since(self, earlier: Ticks) -> Duration {
+        TICKS.delta(earlier.0, self.0)
+    }
+
+    /// Raw counter steps from `earlier` to `self`, to be summed and converted later.
+    #[inline]
+    pub fn raw_since(self, earlier: Ticks) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Converts a sum of raw counter steps to time.
+pub fn duration_of(raw: u64) -> Duration {
+    TICKS.delta(0, raw)
+}
+
+/// Returns 64 unpredictable bits, from the operating system's randomness.
+pub fn random_seed() -> u64 {
+    // Every `RandomState` has fresh keys.
+    RandomState::new().hash_one(now_micros())
+}

@@ -1,0 +1,435 @@
+//! The keys of one shard, and the single door to them.
+//!
+//! Commands reach data only through [`Keyspace`]: `read`, `peek` and `write` find keys and hide
+//! (and remove) those whose time is over; `put`, `remove`, `set_deadline`, `append` and
+//! `write_range` change them and put the effect in the journal. Replay uses `apply`, which makes
+//! the same changes without the journal, so state is always the fold of its records.
+//!
+//! - [`location`]: slot, partition and shard of a key;
+//! - [`entry`]: one key with its value in one allocation;
+//! - [`table`]: the keys of one slot;
+//! - [`apply`]: the changes that records state;
+//! - [`journal`]: the records of this turn, on their way to the log;
+//! - [`expiry`] and [`eviction`]: removal in bounded slices;
+//! - [`walk`]: cursors over all keys: `SCAN`, copies.
+
+pub mod apply;
+pub mod entry;
+pub mod eviction;
+pub mod expiry;
+pub mod journal;
+pub mod location;
+pub mod table;
+pub mod walk;
+
+use distcache_protocol::slot::slot_of;
+
+use crate::records::{DeleteCause, Operation, Record, StoredValue, UnixMillis};
+use entry::{Entry, Value};
+use eviction::AccessClock;
+use journal::Journal;
+pub use location::{KeyHasher, SLOTS_PER_PARTITION, ShardId, partition_of};
+use table::SlotTable;
+
+/// Where a key lives.
+#[derive(Debug, Clone, Copy)]
+struct Location {
+    slot: u16,
+    hash: u64,
+}
+
+/// One of the numbered databases.
+struct Database {
+    tables: Vec<SlotTable>,
+    keys: usize,
+    /// Keys with a deadline.
+    volatile: usize,
+}
+
+/// What happens to a key's deadline when its value is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// It stays as it is.
+    Keep,
+    /// The key lives for ever.
+    Clear,
+    /// The key is gone from this time on.
+    At(UnixMillis),
+}
+
+/// What `INFO stats` counts of a keyspace.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct KeyspaceStats {
+    /// Lookups for reading that found a key.
+    pub hits: u64,
+    /// Lookups for reading that found none.
+    pub misses: u64,
+    /// Keys removed because their time was over.
+    pub expired: u64,
+    /// Keys removed because memory was short.
+    pub evicted: u64,
+    /// Writes since the start (Redis's `dirty`, never reset).
+    pub writes: u64,
+}
+
+/// Size of one database in a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DatabaseSize {
+    /// Keys, expired ones that are not removed yet included.
+    pub keys: usize,
+    /// Keys with a deadline.
+    pub volatile: usize,
+}
+
+/// The keys of one shard, in all databases.
+pub struct Keyspace {
+    shard: ShardId,
+    hasher: KeyHasher,
+    databases: Vec<Option<Box<Database>>>,
+    selected: u8,
+    now: UnixMillis,
+    /// Bytes of entries and tables.
+    used: usize,
+    /// Whether lookups may update access clocks (`CLIENT NO-TOUCH`).
+    touching: bool,
+    /// How entries remember their last use.
+    pub clock: AccessClock,
+    /// Counters.
+    pub stats: KeyspaceStats,
+    /// Effects of this turn.
+    pub journal: Journal,
+    #[expect(dead_code, reason = "active expiry begins with the next commit")]
+    expiry: expiry::Cursor,
+}
+
+impl Keyspace {
+    /// Returns an empty keyspace of `databases` databases.
+    pub fn new(shard: ShardId, databases: u16, hasher: KeyHasher) -> Self {
+        Keyspace {
+            shard,
+            hasher,
+            databases: (0..databases).map(|_| None).collect(),
+            selected: 0,
+            now: UnixMillis(0),
+            used: 0,
+            touching: true,
+            clock: AccessClock::default(),
+            stats: KeyspaceStats::default(),
+            journal: Journal::default(),
+            expiry: expiry::Cursor::default(),
+        }
+    }
+
+    /// Sets time and database for the commands that follow.
+    #[inline]
+    pub fn begin(&mut self, now: UnixMillis, database: u8) {
+        self.now = now;
+        self.selected = database;
+        self.clock.set_now(now);
+    }
+
+    /// Time of this turn.
+    pub fn now(&self) -> UnixMillis {
+        self.now
+    }
+
+    /// The selected database.
+    pub fn database(&self) -> u8 {
+        self.selected
+    }
+
+    /// Number of databases.
+    pub fn databases(&self) -> usize {
+        self.databases.len()
+    }
+
+    /// Runs `body` with another database selected.
+    pub fn in_database<T>(&mut self, database: u8, body: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.selected, database);
+        let result = body(self);
+        self.selected = before;
+        result
+    }
+
+    /// Whether lookups update access clocks.
+    pub fn set_touching(&mut self, touching: bool) {
+        self.touching = touching;
+    }
+
+    /// Bytes of entries and tables, as the allocator rounds them.
+    #[inline]
+    pub fn used_bytes(&self) -> usize {
+        self.used
+    }
+
+    /// Size of each database.
+    pub fn sizes(&self) -> Vec<DatabaseSize> {
+        let size = |database: &Option<Box<Database>>| {
+            database.as_ref().map_or(DatabaseSize::default(), |database| DatabaseSize {
+                keys: database.keys,
+                volatile: database.volatile,
+            })
+        };
+        self.databases.iter().map(size).collect()
+    }
+
+    #[inline]
+    fn locate(&self, key: &[u8]) -> Location {
+        Location { slot: slot_of(key), hash: self.hasher.hash(key) }
+    }
+
+    #[inline]
+    fn table(&self, slot: u16) -> Option<&SlotTable> {
+        let database = self.databases[self.selected as usize].as_ref()?;
+        Some(&database.tables[self.shard.local(slot)])
+    }
+
+    /// Finds a key for a command that reads its value: counts hit or miss, and notes the use.
+    #[inline]
+    pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
+        let found = self.find_live(key, true);
+        // Counted apart, as the borrow of the entry must be the last thing that happens.
+        match found {
+            Some(at) => {
+                self.stats.hits += 1;
+                self.entry_at(at, key)
+            }
+            None => {
+                self.stats.misses += 1;
+                None
+            }
+        }
+    }
+
+    /// Finds a key for a command that reads only about it: counts, but does not note a use.
+    pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
+        let found = self.find_live(key, false);
+        if found.is_some() {
+            self.stats.hits += 1;
+        } else {
+            self.stats.misses += 1;
+        }
+        found.and_then(|at| self.entry_at(at, key))
+    }
+
+    /// Finds a key for a command that will change it: notes the use, counts nothing.
+    #[inline]
+    pub fn write(&mut self, key: &[u8]) -> Option<&Entry> {
+        let at = self.find_live(key, true)?;
+        self.entry_at(at, key)
+    }
+
+    /// Finds a key without any trace: no counter, no use, no removal of an expired key.
+    pub fn inspect(&self, key: &[u8]) -> Option<&Entry> {
+        let at = self.locate(key);
+        self.entry_at(at, key).filter(|entry| entry.deadline().is_none_or(|at| at > self.now))
+    }
+
+    fn entry_at(&self, at: Location, key: &[u8]) -> Option<&Entry> {
+        self.table(at.slot)?.find(at.hash, key)
+    }
+
+    /// Finds a key that has not expired; removes it if it has.
+    #[inline]
+    fn find_live(&mut self, key: &[u8], touch: bool) -> Option<Location> {
+        let at = self.locate(key);
+        let (now, touching) = (self.now, self.touching && touch);
+        let local = self.shard.local(at.slot);
+        let database = self.databases[self.selected as usize].as_deref_mut()?;
+        let entry = database.tables[local].find_mut(at.hash, key)?;
+        if entry.deadline().is_some_and(|deadline| deadline <= now) {
+            self.remove_at(at, key, DeleteCause::Expired);
+            return None;
+        }
+        if touching {
+            let access = self.clock.touched(entry.access());
+            entry.set_access(access);
+        }
+        Some(at)
+    }
+
+    /// Puts a value under a key, whatever was there.
+    #[inline]
+    pub fn put(&mut self, key: &[u8], value: Value<'_>, deadline: Deadline) {
+        let at = self.locate(key);
+        let deadline = self.put_at(at, key, value, deadline);
+        let value = match value {
+            Value::Integer(integer) => StoredValue::Integer(integer),
+            Value::String(bytes) => StoredValue::String(bytes),
+        };
+        self.record(at, Operation::Put { key, value, deadline });
+    }
+
+    fn put_at(
+        &mut self,
+        at: Location,
+        key: &[u8],
+        value: Value<'_>,
+        deadline: Deadline,
+    ) -> Option<UnixMillis> {
+        let (shard, hasher) = (self.shard, &self.hasher);
+        let database = self.databases[self.selected as usize]
+            .get_or_insert_with(|| Box::new(Database::new(shard)));
+        let table = &mut database.tables[shard.local(at.slot)];
+        if let Some(entry) = table.find_mut(at.hash, key) {
+            let before = entry.allocated();
+            let old = entry.deadline();
+            let new = match deadline {
+                // A deadline that has passed belongs to a key that is gone already.
+                Deadline::Keep => old.filter(|&old| old > self.now),
+                Deadline::Clear => None,
+                Deadline::At(at) => Some(at),
+            };
+            entry.replace(value, new);
+            self.used = self.used + entry.allocated() - before;
+            database.volatile += usize::from(new.is_some());
+            database.volatile -= usize::from(old.is_some());
+            if let Some(new) = new {
+                table.note_deadline(at.hash, new);
+            }
+            return new;
+        }
+        let new = match deadline {
+            Deadline::Keep | Deadline::Clear => None,
+            Deadline::At(at) => Some(at),
+        };
+        let entry = Entry::new(key, value, new, self.clock.fresh());
+        self.used += entry.allocated();
+        self.used += table.insert_new(at.hash, entry, |entry| hasher.hash(entry.key()));
+        database.keys += 1;
+        database.volatile += usize::from(new.is_some());
+        new
+    }
+
+    /// Removes a key. Returns whether it was there.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        match self.find_live(key, false) {
+            Some(at) => self.remove_at(at, key, DeleteCause::Command),
+            None => false,
+        }
+    }
+
+    fn remove_at(&mut self, at: Location, key: &[u8], cause: DeleteCause) -> bool {
+        if self.take_at(at, key).is_none() {
+            return false;
+        }
+        match cause {
+            DeleteCause::Command => {}
+            DeleteCause::Expired => self.stats.expired += 1,
+            DeleteCause::Evicted => self.stats.evicted += 1,
+        }
+        self.record(at, Operation::Delete { key, cause });
+        true
+    }
+
+    /// Takes an entry out of its table, without a record.
+    fn take_at(&mut self, at: Location, key: &[u8]) -> Option<Entry> {
+        let (local, hasher) = (self.shard.local(at.slot), &self.hasher);
+        let database = self.databases[self.selected as usize].as_deref_mut()?;
+        let table = &mut database.tables[local];
+        let entry = table.remove(at.hash, key)?;
+        database.keys -= 1;
+        database.volatile -= usize::from(entry.deadline().is_some());
+        let freed = table.shrink(at.hash, |entry| hasher.hash(entry.key()));
+        self.used -= entry.allocated() + freed;
+        Some(entry)
+    }
+
+    /// Sets or clears the deadline of a key. Returns whether the key is there.
+    pub fn set_deadline(&mut self, key: &[u8], deadline: Option<UnixMillis>) -> bool {
+        let Some(at) = self.find_live(key, false) else { return false };
+        self.change_at(at, key, |entry| entry.set_deadline(deadline));
+        self.record(at, Operation::SetDeadline { key, deadline });
+        true
+    }
+
+    /// Appends to a string, which is made if it is not there. Returns its new length.
+    pub fn append(&mut self, key: &[u8], bytes: &[u8]) -> usize {
+        let Some(at) = self.find_live(key, false) else {
+            self.put(key, Value::String(bytes), Deadline::Clear);
+            return bytes.len();
+        };
+        let length = self.append_at(at, key, bytes);
+        self.record(at, Operation::Append { key, bytes });
+        length
+    }
+
+    fn append_at(&mut self, at: Location, key: &[u8], bytes: &[u8]) -> usize {
+        self.change_at(at, key, |entry| {
+            let string = entry.growable();
+            string.extend_from_slice(bytes);
+            string.len()
+        })
+        .unwrap_or_default()
+    }
+
+    /// Overwrites part of a string, which is made, or lengthened with zeros, as needed. Returns
+    /// its new length.
+    pub fn write_range(&mut self, key: &[u8], offset: usize, bytes: &[u8]) -> usize {
+        let at = match self.find_live(key, false) {
+            Some(at) => at,
+            None => {
+                let at = self.locate(key);
+                self.put_at(at, key, Value::String(b""), Deadline::Clear);
+                at
+            }
+        };
+        let length = self.write_range_at(at, key, offset, bytes);
+        self.record(at, Operation::WriteRange { key, offset: offset as u64, bytes });
+        length
+    }
+
+    fn write_range_at(&mut self, at: Location, key: &[u8], offset: usize, bytes: &[u8]) -> usize {
+        self.change_at(at, key, |entry| {
+            let string = entry.growable();
+            let end = offset + bytes.len();
+            if string.len() < end {
+                string.resize(end, 0);
+            }
+            string[offset..end].copy_from_slice(bytes);
+            string.len()
+        })
+        .unwrap_or_default()
+    }
+
+    /// Changes an entry in place and keeps the accounts.
+    fn change_at<T>(
+        &mut self,
+        at: Location,
+        key: &[u8],
+        change: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<T> {
+        let local = self.shard.local(at.slot);
+        let database = self.databases[self.selected as usize].as_deref_mut()?;
+        let table = &mut database.tables[local];
+        let entry = table.find_mut(at.hash, key)?;
+        let (before, old) = (entry.allocated(), entry.deadline());
+        let result = change(entry);
+        let new = entry.deadline();
+        self.used = self.used + entry.allocated() - before;
+        database.volatile += usize::from(new.is_some());
+        database.volatile -= usize::from(old.is_some());
+        if let Some(new) = new {
+            table.note_deadline(at.hash, new);
+        }
+        Some(result)
+    }
+
+    #[inline]
+    fn record(&mut self, at: Location, operation: Operation<'_>) {
+        self.stats.writes += 1;
+        let partition = partition_of(at.slot);
+        self.journal.push(
+            at.slot,
+            at.hash,
+            Record { partition, database: self.selected, operation },
+        );
+    }
+}
+
+impl Database {
+    fn new(shard: ShardId) -> Self {
+        let tables = (0..shard.slots()).map(|_| SlotTable::default()).collect();
+        Database { tables, keys: 0, volatile: 0 }
+    }
+}

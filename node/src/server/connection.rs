@@ -1,0 +1,280 @@
+//! One connection: bytes to requests, requests to shards, replies back in order.
+//!
+//! A plain task on the arbiter of some shard. It reads all the bytes there are, sends each shard
+//! one message with all its commands of this turn, and writes all replies with one call.
+
+use std::io;
+
+use bytes::BytesMut;
+use distcache_protocol::error::ProtocolError;
+use distcache_protocol::resp::{ArgRange, DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use super::dispatch::{self, Route};
+use super::session::Session;
+use crate::actors::shard::Stopped;
+use crate::command::{Args, Command, Run};
+use crate::limits::{
+    BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, READ_GROWTH_BYTES_MAX, REPLY_BUFFER_KEPT_BYTES,
+};
+use crate::shard::batch::Batch;
+
+/// A connection and all that belongs to it.
+pub struct Connection {
+    stream: TcpStream,
+    session: Session,
+    input: BytesMut,
+    decoder: RequestDecoder,
+    /// Lower bound of the bytes that the unfinished request still needs.
+    missing: usize,
+    /// Arguments of the requests decoded in this turn.
+    args: Vec<ArgRange>,
+    /// Index behind the last argument of each of those requests.
+    requests: Vec<u32>,
+    /// What this turn has for each shard.
+    #[expect(clippy::vec_box, reason = "a batch travels in its message by its box")]
+    batches: Vec<Box<Batch>>,
+    /// Shards of the commands in `batches`, in request order; not used with one shard.
+    order: Vec<u16>,
+    output: ReplyBuffer,
+}
+
+impl Connection {
+    /// Returns the connection of a socket.
+    pub fn new(stream: TcpStream, session: Session) -> Self {
+        let shards = session.node.shards.len();
+        Connection {
+            stream,
+            session,
+            input: BytesMut::new(),
+            decoder: RequestDecoder::default(),
+            missing: 1,
+            args: Vec::new(),
+            requests: Vec::new(),
+            batches: (0..shards).map(|_| Box::default()).collect(),
+            order: Vec::new(),
+            output: ReplyBuffer::default(),
+        }
+    }
+
+    /// Serves the client until it leaves or must leave.
+    ///
+    /// # Errors
+    /// What the socket reported.
+    pub async fn serve(mut self) -> io::Result<()> {
+        loop {
+            self.reserve();
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Ok(());
+            }
+            loop {
+                let more = self.turn().await?;
+                if self.session.closing {
+                    return Ok(());
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Makes room for what is expected, in bounded steps.
+    fn reserve(&mut self) {
+        let step = self.missing.min(READ_GROWTH_BYTES_MAX).min(self.input.len().max(1));
+        self.input.reserve(step.max(READ_BUFFER_BYTES));
+    }
+
+    /// Executes the complete requests in the buffer. Returns whether there may be more of them.
+    async fn turn(&mut self) -> io::Result<bool> {
+        let (consumed, outcome) = self.decode();
+        if consumed > 0 {
+            self.execute(consumed).await?;
+        }
+        if let Err(error) = &outcome {
+            self.output.error(&format!("ERR {error}"));
+            self.session.closing = true;
+        }
+        self.flush().await?;
+        Ok(outcome.unwrap_or(false))
+    }
+
+    /// Decodes requests; returns the bytes they took, and whether the limit ended the turn.
+    fn decode(&mut self) -> (usize, Result<bool, ProtocolError>) {
+        let limits =
+            DecodeLimits { authenticated: self.session.authenticated, ..DecodeLimits::default() };
+        self.args.clear();
+        self.requests.clear();
+        let mut base = 0;
+        while self.requests.len() < BATCH_COMMANDS_MAX {
+            match self.decoder.decode(&mut self.input, base, &mut self.args, &limits) {
+                Ok(Decoded::Request { consumed }) => {
+                    base += consumed;
+                    let end = self.args.len() as u32;
+                    if self.requests.last().copied().unwrap_or(0) != end {
+                        self.requests.push(end);
+                    }
+                }
+                Ok(Decoded::Incomplete { missing }) => {
+                    self.missing = missing;
+                    return (base, Ok(false));
+                }
+                Err(error) => return (base, Err(error)),
+            }
+        }
+        (base, Ok(true))
+    }
+
+    async fn execute(&mut self, consumed: usize) -> io::Result<()> {
+        let input = self.input.split_to(consumed).freeze();
+        let requests = std::mem::take(&mut self.requests);
+        let args = std::mem::take(&mut self.args);
+        let mut first = 0;
+        for &end in &requests {
+            let request = &args[first..end as usize];
+            first = end as usize;
+            match dispatch::admit(&self.session, &input, request) {
+                Ok((command, Route::Shard(shard))) => {
+                    self.batches[shard as usize].push(command, request);
+                    if self.batches.len() > 1 {
+                        self.order.push(shard);
+                    }
+                }
+                Ok((command, Route::Here)) => {
+                    self.run_batches(&input).await?;
+                    self.run_here(command, Args::new(&input, request)).await;
+                }
+                Ok((_, Route::ManyShards)) => {
+                    self.run_batches(&input).await?;
+                    self.output.error("ERR not yet");
+                }
+                Err(error) => {
+                    self.run_batches(&input).await?;
+                    error.write(&mut self.output);
+                }
+            }
+            if self.session.closing {
+                break;
+            }
+        }
+        self.run_batches(&input).await?;
+        self.requests = requests;
+        self.args = args;
+        Ok(())
+    }
+
+    async fn run_here(&mut self, command: Command, args: Args<'_>) {
+        let before = self.output.len();
+        let result = match command.spec.run {
+            Run::Connection(run) => run(&mut self.session, args, &mut self.output),
+            Run::Node(run) => run(&mut self.session, args, &mut self.output).await,
+            Run::Keyspace(_) | Run::Subcommand => return,
+        };
+        if let Err(error) = result {
+            self.output.truncate(before);
+            error.write(&mut self.output);
+        }
+        self.output.set_version(self.session.version);
+    }
+
+    /// Sends the commands collected so far to their shards, and adds their replies to the output.
+    async fn run_batches(&mut self, input: &bytes::Bytes) -> io::Result<()> {
+        if self.batches.len() == 1 {
+            return self.run_single(input).await;
+        }
+        if self.order.is_empty() {
+            return Ok(());
+        }
+        self.run_many(input).await
+    }
+
+    /// The case of one shard: replies come in request order already.
+    async fn run_single(&mut self, input: &bytes::Bytes) -> io::Result<()> {
+        if self.batches[0].is_empty() {
+            return Ok(());
+        }
+        self.prepare(0, input);
+        loop {
+            let reply = self.send(0).await?;
+            self.batches[0] = reply.await.map_err(|_| Stopped)?;
+            if self.output.is_empty() {
+                std::mem::swap(&mut self.output, &mut self.batches[0].replies);
+            } else {
+                self.output.raw(self.batches[0].replies.as_bytes());
+            }
+            if self.batches[0].is_done() {
+                break;
+            }
+            self.flush().await?;
+            self.batches[0].clear_replies();
+        }
+        self.batches[0].reset(self.session.version);
+        Ok(())
+    }
+
+    /// The case of several shards: all work at once, and replies are put in request order.
+    async fn run_many(&mut self, input: &bytes::Bytes) -> io::Result<()> {
+        let mut replies = Vec::with_capacity(self.batches.len());
+        for shard in 0..self.batches.len() {
+            if self.batches[shard].is_empty() {
+                replies.push(None);
+                continue;
+            }
+            self.prepare(shard, input);
+            replies.push(Some(self.send(shard).await?));
+        }
+        // Replies of each shard that are in the output already.
+        let mut taken = vec![0; self.batches.len()];
+        for shard in std::mem::take(&mut self.order) {
+            let shard = shard as usize;
+            if let Some(reply) = replies[shard].take() {
+                self.batches[shard] = reply.await.map_err(|_| Stopped)?;
+            }
+            while taken[shard] == self.batches[shard].ends.len() {
+                self.flush().await?;
+                self.batches[shard].clear_replies();
+                taken[shard] = 0;
+                let reply = self.send(shard).await?;
+                self.batches[shard] = reply.await.map_err(|_| Stopped)?;
+            }
+            let batch = &self.batches[shard];
+            let start = taken[shard].checked_sub(1).map_or(0, |last| batch.ends[last] as usize);
+            let end = batch.ends[taken[shard]] as usize;
+            self.output.raw(&batch.replies.as_bytes()[start..end]);
+            taken[shard] += 1;
+        }
+        for batch in &mut self.batches {
+            batch.reset(self.session.version);
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, shard: usize, input: &bytes::Bytes) {
+        let batch = &mut self.batches[shard];
+        batch.input = input.clone();
+        batch.database = self.session.database;
+        batch.touching = self.session.touching;
+        batch.client = self.session.id;
+    }
+
+    /// Sends a shard its batch, and returns where it will come back.
+    async fn send(&mut self, shard: usize) -> Result<oneshot::Receiver<Box<Batch>>, Stopped> {
+        let batch = std::mem::take(&mut self.batches[shard]);
+        self.session.node.shards[shard].execute(batch).await
+    }
+
+    /// Writes all replies so far.
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        self.stream.write_all(self.output.as_bytes()).await?;
+        if self.output.capacity() > REPLY_BUFFER_KEPT_BYTES {
+            self.output = ReplyBuffer::new(self.session.version);
+        }
+        self.output.truncate(0);
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! Everything that can reject a command, and where the others go.
+
+use distcache_protocol::resp::ArgRange;
+use distcache_protocol::slot::slot_of;
+
+use super::session::Session;
+use crate::command::{Command, CommandError, Keys, Run, TABLE};
+use crate::keyspace::ShardId;
+
+/// Where an admitted command runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// On the shard that owns all its keys.
+    Shard(u16),
+    /// On its connection.
+    Here,
+    /// On several shards at once.
+    ManyShards,
+}
+
+/// Finds a command in the table and decides whether the connection may run it, and where.
+///
+/// # Errors
+/// The refusal to answer with; nothing was executed.
+#[inline]
+pub fn admit(
+    session: &Session,
+    input: &[u8],
+    args: &[ArgRange],
+) -> Result<(Command, Route), CommandError> {
+    let name = args[0].of(input);
+    let command = find(name, input, args)?;
+    if !command.spec.accepts(args.len()) {
+        let name = TABLE.full_name(command.index).to_owned();
+        return Err(CommandError::WrongArity(name.into()));
+    }
+    let route = match command.spec.run {
+        Run::Keyspace(_) => route(session, command.spec.keys, input, args),
+        Run::Connection(_) | Run::Node(_) | Run::Subcommand => Route::Here,
+    };
+    Ok((command, route))
+}
+
+fn find(name: &[u8], input: &[u8], args: &[ArgRange]) -> Result<Command, CommandError> {
+    let Some(command) = TABLE.find(name) else { return Err(unknown_command(input, args)) };
+    let (Run::Subcommand, Some(sub)) = (command.spec.run, args.get(1)) else { return Ok(command) };
+    let sub = sub.of(input);
+    TABLE.find_subcommand(command, sub).ok_or_else(|| unknown_subcommand(command, sub))
+}
+
+fn route(session: &Session, keys: Keys, input: &[u8], args: &[ArgRange]) -> Route {
+    let shards = session.node.shards.len() as u16;
+    if shards == 1 {
+        return Route::Shard(0);
+    }
+    let mut owners =
+        keys.indices(args.len()).map(|i| ShardId::owner_of(slot_of(args[i].of(input)), shards));
+    let first = owners.next().unwrap_or(0);
+    if owners.all(|owner| owner == first) { Route::Shard(first) } else { Route::ManyShards }
+}
+
+/// Redis's text, which shows the first arguments so that a person sees what was sent.
+fn unknown_command(input: &[u8], args: &[ArgRange]) -> CommandError {
+    const SHOWN_BYTES_MAX: usize = 128;
+    let shown = |bytes: &[u8], most: usize| bytes[..bytes.len().min(most)].to_vec();
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend(shown(args[0].of(input), SHOWN_BYTES_MAX));
+    text.extend(b"', with args beginning with: ");
+    let mut list = Vec::new();
+    for arg in &args[1..] {
+        if list.len() >= SHOWN_BYTES_MAX {
+            break;
+        }
+        list.push(b'\'');
+        list.extend(shown(arg.of(input), SHOWN_BYTES_MAX - list.len()));
+        list.extend(b"' ");
+    }
+    text.extend(list);
+    CommandError::Bytes(text)
+}
+
+fn unknown_subcommand(command: Command, sub: &[u8]) -> CommandError {
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    text.extend(&sub[..sub.len().min(128)]);
+    text.extend(b"'. Try ");
+    text.extend(command.spec.name.to_uppercase().bytes());
+    text.extend(b" HELP.");
+    CommandError::Bytes(text)
+}

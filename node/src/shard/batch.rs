@@ -1,0 +1,85 @@
+//! The commands of one connection for one shard, and their replies.
+
+use bytes::Bytes;
+use distcache_protocol::resp::{ArgRange, ReplyBuffer, RespVersion};
+
+use crate::command::Command;
+use crate::limits::REPLY_BUFFER_KEPT_BYTES;
+
+/// One command of a batch: where its arguments are among the batch's.
+#[derive(Clone, Copy)]
+pub struct Routed {
+    /// The command.
+    pub command: Command,
+    /// Index of its first argument (its name).
+    pub first: u32,
+    /// Number of its arguments.
+    pub count: u32,
+}
+
+/// All that a connection has for a shard in one turn. Travels to the shard and back, so that its
+/// allocations serve again.
+#[derive(Default)]
+pub struct Batch {
+    /// The bytes that the arguments are ranges of.
+    pub input: Bytes,
+    /// Arguments of all commands.
+    pub args: Vec<ArgRange>,
+    /// The commands in the order they came.
+    pub commands: Vec<Routed>,
+    /// Database that they run in.
+    pub database: u8,
+    /// Whether they update access clocks.
+    pub touching: bool,
+    /// Connection that sent them.
+    pub client: u64,
+    /// Number of commands executed so far.
+    pub executed: usize,
+    /// Replies since the batch was last sent.
+    pub replies: ReplyBuffer,
+    /// Where each of those replies ends.
+    pub ends: Vec<u32>,
+}
+
+impl Batch {
+    /// Whether there is no command.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Adds a command; its arguments are ranges of the input that is set when it is sent.
+    #[inline]
+    pub fn push(&mut self, command: Command, args: &[ArgRange]) {
+        self.commands.push(Routed {
+            command,
+            first: self.args.len() as u32,
+            count: args.len() as u32,
+        });
+        self.args.extend_from_slice(args);
+    }
+
+    /// Whether all commands are executed.
+    pub fn is_done(&self) -> bool {
+        self.executed == self.commands.len()
+    }
+
+    /// Forgets the replies, which have been taken, before the batch is sent on.
+    pub fn clear_replies(&mut self) {
+        self.replies.truncate(0);
+        self.ends.clear();
+    }
+
+    /// Empties the batch for its next use.
+    pub fn reset(&mut self, version: RespVersion) {
+        self.input = Bytes::new();
+        self.args.clear();
+        self.commands.clear();
+        self.executed = 0;
+        self.ends.clear();
+        if self.replies.capacity() > REPLY_BUFFER_KEPT_BYTES {
+            self.replies = ReplyBuffer::default();
+        }
+        self.replies.truncate(0);
+        self.replies.set_version(version);
+    }
+}
