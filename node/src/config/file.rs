@@ -80,7 +80,7 @@ pub(super) fn documentation(spec: &OptionSpec) -> String {
     let default = if spec.default.is_empty() { "empty" } else { spec.default };
     let change = match spec.change {
         Change::Live => "CONFIG SET changes it",
-        Change::Fixed | Change::Protected => "read at start only",
+        Change::Fixed | Change::Steady | Change::Protected => "Read at start only",
     };
     let allowed = spec.kind.allowed();
     format!("{}{end}{effect}\nAllowed: {allowed}. Default: {default}. {change}.", spec.doc)
@@ -111,12 +111,17 @@ fn updated(content: &str, raw: &RawConfig) -> Result<String, String> {
             continue;
         }
         let value = raw.value(row);
-        let same_row = |entry: &&Entry| options::find(&entry.key).is_some_and(|n| n.row == row);
-        let spans: Vec<_> = entries.iter().filter(same_row).map(|e| e.span.clone()).collect();
-        if spans.is_empty() {
+        let mut is_there = false;
+        for entry in &entries {
+            if let Some(named) = options::find(&entry.key).filter(|named| named.row == row) {
+                let text = toml_value(spec.kind, named.dialect, value);
+                replacements.push((entry.span.clone(), text));
+                is_there = true;
+            }
+        }
+        if !is_there {
             additions.push_str(&assignment(spec, value));
         }
-        replacements.extend(spans.into_iter().map(|span| (span, toml_value(spec.kind, value))));
     }
     // From the end, so that the spans before stay where they are.
     replacements.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
@@ -175,10 +180,10 @@ fn plain_text(value: &DeValue<'_>) -> Result<String, String> {
 }
 
 fn assignment(spec: &OptionSpec, value: &Value) -> String {
-    format!("{} = {}\n", spec.name, toml_value(spec.kind, value))
+    format!("{} = {}\n", spec.name, toml_value(spec.kind, Dialect::Own, value))
 }
 
-fn toml_value(kind: Kind, value: &Value) -> String {
+fn toml_value(kind: Kind, dialect: Dialect, value: &Value) -> String {
     match value {
         Value::Flag(flag) => flag.to_string(),
         Value::Integer(number) => number.to_string(),
@@ -191,7 +196,7 @@ fn toml_value(kind: Kind, value: &Value) -> String {
             let texts: Vec<String> = texts.split(' ').map(quoted).collect();
             format!("[{}]", texts.join(", "))
         }
-        value => quoted(&kind.write(Dialect::Own, value)),
+        value => quoted(&kind.write(dialect, value)),
     }
 }
 
@@ -251,11 +256,15 @@ mod tests {
             ("hz", Value::Integer(20)),
             ("requirepass", Value::Secret(super::super::Secret::new("se\"cret"))),
             ("fsync", Value::Choice(1)),
+            ("log-level", Value::Choice(1)),
         ] {
             raw.put(options::find(name).unwrap().row, value, Source::ConfigSet);
         }
-        let before = "# mine\nport = 7000 # first\nappendfsync = \"no\" # why\nhz = 0x1_0";
-        let after = "# mine\nport = 7000 # first\nappendfsync = \"always\" # why\nhz = 20\n\
+        let before = "# mine\nport = 7000 # first\nappendfsync = \"no\" # why\n\
+                      loglevel = 'debug'\nhz = 0x1_0";
+        let after = "# mine\nport = 7000 # first\nappendfsync = \"always\" # why\n\
+                     loglevel = \"verbose\"\n\
+                     hz = 20\n\
                      requirepass = \"se\\\"cret\"\n";
         assert_eq!(updated(before, &raw).as_deref(), Ok(after));
         assert_eq!(updated(after, &raw).as_deref(), Ok(after), "a second time changes nothing");

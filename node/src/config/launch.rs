@@ -241,6 +241,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Size { .. } | Kind::SizeOrPercent => "SIZE",
         Kind::Choice { .. } => "WORD",
         Kind::Text | Kind::Secret | Kind::Events => "TEXT",
+        Kind::Path => "PATH",
         Kind::Addresses => "ADDRESS",
         Kind::SavePoints => "POINTS",
         Kind::OutputLimits => "LIMITS",

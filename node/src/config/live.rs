@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use distcache_protocol::glob;
 
-use super::options::{self, Named};
+use super::options::{self, Change, Named};
 use super::raw::{Problem, RawConfig, Source};
 use super::settings::Config;
 use super::{file, value::ValueError};
@@ -131,7 +131,15 @@ impl LiveConfig {
                 .map_err(|_| ValueError("argument must be valid UTF-8".to_owned()))
                 .and_then(|text| named.spec.kind.parse(named.dialect, text, raw.value(named.row)))
                 .map_err(|error| failed(named.name, &error.to_string()))?;
-            raw.put(named.row, value, Source::ConfigSet);
+            let is_same = value == *raw.value(named.row);
+            match named.spec.change {
+                Change::Live => raw.put(named.row, value, Source::ConfigSet),
+                Change::Steady if is_same => {}
+                Change::Steady | Change::Fixed | Change::Protected => {
+                    let reason = "can't be changed while the node runs, only at start";
+                    return Err(failed(named.name, reason));
+                }
+            }
         }
         let config = Config::new(&raw).map_err(|problems| {
             // The relation may blame an option that stays as it is: name one that was set.

@@ -100,7 +100,7 @@ impl RawConfig {
         origin: &str,
     ) -> Result<(), Problem> {
         let spec = named.spec;
-        match spec.kind.parse_at_start(text, self.value(named.row)) {
+        match spec.kind.parse_at_start(named.dialect, text, self.value(named.row)) {
             Ok(value) => {
                 self.put(named.row, value, source);
                 Ok(())

@@ -49,6 +49,8 @@ pub enum Kind {
     },
     /// Any text.
     Text,
+    /// A file or directory.
+    Path,
     /// A text that is never printed.
     Secret,
     /// IP addresses, `*` for all of IPv4, `::*` for all of IPv6; a leading `-` means "if any".
@@ -115,7 +117,7 @@ impl BindAddress {
 pub enum SizeLimit {
     /// A number of bytes; 0 is no limit.
     Bytes(u64),
-    /// 0 to 100 percent of `maxmemory`.
+    /// 1 to 100 percent of `maxmemory`.
     Percent(u8),
 }
 
@@ -132,7 +134,7 @@ pub enum Value {
     SizeOrPercent(SizeLimit),
     /// Of `Kind::Choice`: the position of the word.
     Choice(usize),
-    /// Of `Kind::Text`.
+    /// Of `Kind::Text` and `Kind::Path`.
     Text(String),
     /// Of `Kind::Secret`.
     Secret(Secret),
@@ -196,7 +198,7 @@ impl Kind {
                     ValueError(format!("argument(s) must be one of the following: {list}"))
                 })
             }
-            Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::Text | Self::Path => Ok(Value::Text(text.to_owned())),
             Self::Secret => Ok(Value::Secret(Secret::new(text))),
             Self::Addresses => parse_addresses(text).map(Value::Addresses),
             Self::SavePoints => SavePoints::parse(text).map(Value::SavePoints),
@@ -212,19 +214,28 @@ impl Kind {
     }
 
     /// Parses `text` as flags, environment and file may write it: as [`Kind::parse`], and also
-    /// `on`, `off`, `true`, `false`, and the words of both dialects.
+    /// `on`, `off`, `true`, `false`, and of a choice also the words of the other dialect.
     ///
     /// # Errors
     /// [`ValueError`], as [`Kind::parse`].
-    pub fn parse_at_start(&self, text: &str, present: &Value) -> Result<Value, ValueError> {
+    pub fn parse_at_start(
+        &self,
+        dialect: Dialect,
+        text: &str,
+        present: &Value,
+    ) -> Result<Value, ValueError> {
         let text = match (self, text.to_ascii_lowercase().as_str()) {
             (Self::Flag, "on" | "true") => "yes",
             (Self::Flag, "off" | "false") => "no",
             _ => text,
         };
-        self.parse(Dialect::Own, text, present).or_else(|own| match self {
-            Self::Choice { .. } => self.parse(Dialect::Redis, text, present).map_err(|_redis| own),
-            _ => Err(own),
+        let other = match dialect {
+            Dialect::Own => Dialect::Redis,
+            Dialect::Redis => Dialect::Own,
+        };
+        self.parse(dialect, text, present).or_else(|error| match self {
+            Self::Choice { .. } => self.parse(other, text, present).map_err(|_| error),
+            _ => Err(error),
         })
     }
 
@@ -241,6 +252,7 @@ impl Kind {
             Self::Size { .. } => "a size, as 100mb or 2gb".to_owned(),
             Self::SizeOrPercent => "a size, as 100mb, or a share, as 5%".to_owned(),
             Self::Choice { words, .. } => words.join(", "),
+            Self::Path => "a path".to_owned(),
             Self::Text | Self::Secret => "any text".to_owned(),
             Self::Addresses => "IP addresses, * (all IPv4), ::* (all IPv6)".to_owned(),
             Self::SavePoints => "pairs of seconds and changes, as '3600 1 300 100'".to_owned(),
@@ -349,13 +361,17 @@ fn check_range<T: PartialOrd + fmt::Display>(number: T, min: T, max: T) -> Resul
 
 fn parse_size_or_percent(text: &str) -> Result<SizeLimit, ValueError> {
     let error = || ValueError::new("argument must be a memory or percent value");
+    let too_much = || ValueError::new("percentage argument must be less or equal to 100");
     let Some(share) = text.strip_suffix('%') else {
-        return parse_size(text).map(SizeLimit::Bytes).ok_or_else(error);
+        let bytes = parse_size(text).ok_or_else(error)?;
+        // Redis holds percents as negative numbers, and so mistakes a large size for one.
+        return i64::try_from(bytes).map(|_| SizeLimit::Bytes(bytes)).map_err(|_| too_much());
     };
     let percent: u64 = share.parse().ok().ok_or_else(error)?;
     match u8::try_from(percent) {
+        Ok(0) => Ok(SizeLimit::Bytes(0)),
         Ok(percent) if percent <= 100 => Ok(SizeLimit::Percent(percent)),
-        _ => Err(ValueError::new("percentage argument must be less or equal to 100")),
+        _ => Err(too_much()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! knows. A row moves to `own.rs` when the node begins to act on it.
 
 use super::super::value::{INT_MAX, Kind};
-use super::Change::{Fixed, Live, Protected};
+use super::Change::{Fixed, Live, Protected, Steady};
 use super::{OptionSpec, choice, integer, size};
 
 const NONE: &str = "Accepted for tools made for Redis";
@@ -74,7 +74,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
     flag(Live, "lazyfree-lazy-user-del", "no").why(FREE),
     flag(Live, "lazyfree-lazy-user-flush", "no").why(FREE),
     flag(Live, "activedefrag", "no").why(DEFRAG),
-    bytes("active-defrag-ignore-bytes", "100mb").why(DEFRAG),
+    OptionSpec::new(Live, "active-defrag-ignore-bytes", size(1), "100mb", DEFRAG),
     number("active-defrag-threshold-lower", 0, 1000, "10").why(DEFRAG),
     number("active-defrag-threshold-upper", 0, 1000, "100").why(DEFRAG),
     number("active-defrag-cycle-min", 1, 99, "1").why(DEFRAG),
@@ -113,7 +113,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
     word("acl-pubsub-default", &["allchannels", "resetchannels"], "resetchannels").why(EVENTS),
     // Statistics.
     flag(Live, "latency-tracking", "yes"),
-    text(Fixed, "latency-tracking-info-percentiles", "50 99 99.9"),
+    text(Steady, "latency-tracking-info-percentiles", "50 99 99.9"),
     // Process.
     flag(Fixed, "daemonize", "no").why(PROCESS),
     text(Fixed, "supervised", "no").why(PROCESS),
@@ -136,7 +136,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
     text(Fixed, "unixsocketperm", "0"),
     OptionSpec::new(Fixed, "socket-mark-id", integer(0, u32::MAX as i64, ""), "0", NONE),
     text(Live, "bind-source-addr", "").why(REPLICA),
-    OptionSpec::new(Fixed, "tls-port", integer(0, 65535, ""), "0", "There is no TLS"),
+    OptionSpec::new(Steady, "tls-port", integer(0, 65535, ""), "0", "There is no TLS"),
     // Cluster.
     flag(Fixed, "cluster-enabled", "no").why(CLUSTER),
     text(Fixed, "cluster-config-file", "nodes.conf").why(CLUSTER),
@@ -146,6 +146,20 @@ pub(super) const ROWS: &[OptionSpec] = &[
     text(Live, "cluster-announce-ip", "").why(CLUSTER),
     number("cluster-announce-port", 0, 65535, "0").why(CLUSTER),
     number("cluster-announce-bus-port", 0, 65535, "0").why(CLUSTER),
+    number("cluster-announce-tls-port", 0, 65535, "0").why(CLUSTER),
+    text(Live, "cluster-announce-hostname", "").why(CLUSTER),
+    OptionSpec::new(Fixed, "cluster-port", integer(0, 65535, ""), "0", CLUSTER),
+    word("cluster-preferred-endpoint-type", &["ip", "hostname", "unknown-endpoint"], "ip")
+        .why(CLUSTER),
+    number("cluster-replica-validity-factor", 0, INT_MAX, "10")
+        .redis(&["cluster-slave-validity-factor"])
+        .why(CLUSTER),
+    flag(Live, "cluster-replica-no-failover", "no")
+        .redis(&["cluster-slave-no-failover"])
+        .why(CLUSTER),
+    number("cluster-migration-barrier", 0, INT_MAX, "1").why(CLUSTER),
+    flag(Live, "cluster-allow-replica-migration", "yes").why(CLUSTER),
+    flag(Live, "cluster-allow-pubsubshard-when-down", "yes").why(CLUSTER),
     // Replication.
     text(Fixed, "replicaof", "").redis(&["slaveof"]).why(REPLICA),
     OptionSpec::new(Live, "masterauth", Kind::Secret, "", REPLICA),

@@ -35,15 +35,18 @@ pub enum Change {
     Live,
     /// Read at start only; `CONFIG SET` refuses, in the words of Redis.
     Fixed,
+    /// Read at start only, where Redis changes it live: the present value is accepted, since tools
+    /// set what they need without looking, and any other is refused.
+    Steady,
     /// As `Fixed`; Redis says "protected" of it, since it names files.
     Protected,
 }
 
 impl Change {
-    /// Returns why `CONFIG SET` refuses, if it does.
+    /// Returns why `CONFIG SET` refuses whatever the value, if it does.
     pub fn refusal(self) -> Option<&'static str> {
         match self {
-            Self::Live => None,
+            Self::Live | Self::Steady => None,
             Self::Fixed => Some("can't set immutable config"),
             Self::Protected => Some("can't set protected config"),
         }

@@ -2,7 +2,7 @@
 
 use super::super::settings::{DebugCommand, EvictionPolicy, FsyncPolicy, LOG_LEVELS};
 use super::super::value::{INT_MAX, Kind};
-use super::Change::{Fixed, Live, Protected};
+use super::Change::{Fixed, Live, Protected, Steady};
 use super::{OptionSpec, choice, integer, size};
 
 const MB: u64 = 1 << 20;
@@ -10,7 +10,7 @@ const MB: u64 = 1 << 20;
 /// The options with an effect.
 pub(super) const ROWS: &[OptionSpec] = &[
     OptionSpec::new(
-        Fixed,
+        Steady,
         "bind",
         Kind::Addresses,
         "127.0.0.1",
@@ -20,7 +20,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
     )
     .field(|c, v| c.bind = v.addresses()),
     OptionSpec::new(
-        Fixed,
+        Steady,
         "port",
         integer(0, 65535, ""),
         "2050",
@@ -50,7 +50,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
     OptionSpec::new(
         Protected,
         "data-dir",
-        Kind::Text,
+        Kind::Path,
         "./distcache-data",
         "Directory of the operation log and the snapshots; made if it is missing. One node at a \
          time uses it: a second one refuses to start.",
@@ -75,7 +75,7 @@ pub(super) const ROWS: &[OptionSpec] = &[
     )
     .field(|c, v| c.databases = v.integer()),
     OptionSpec::new(
-        Fixed,
+        Steady,
         "oplog",
         Kind::Flag,
         "yes",

@@ -13,7 +13,7 @@ fn another(spec: &OptionSpec) -> String {
             let other = words.iter().find(|word| **word != spec.default);
             (*other.expect("two words at least")).to_owned()
         }
-        Kind::Text | Kind::Secret => "other # \"text\" \\ é".to_owned(),
+        Kind::Text | Kind::Path | Kind::Secret => "other # \"text\" \\ é".to_owned(),
         Kind::Addresses => "::1 127.0.0.1".to_owned(),
         Kind::SavePoints => "60 1 30 100".to_owned(),
         Kind::OutputLimits => "normal 1 2 3 slave 4 5 6 pubsub 7 8 9".to_owned(),
