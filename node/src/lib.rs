@@ -6,11 +6,12 @@
 //! to the operation log, and the connection writes the replies in request order.
 //!
 //! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
-//! [`node`], [`limits`], [`clock`].
+//! [`node`], [`config`], [`limits`], [`clock`].
 
 pub mod actors;
 pub mod clock;
 pub mod command;
+pub mod config;
 pub mod keyspace;
 pub mod limits;
 pub mod node;
