@@ -6,11 +6,14 @@
 //! - [`slot`]: which of the 16384 hash slots a key lives in;
 //! - [`glob`]: Redis's pattern matching;
 //! - [`value`]: typed values, their serde and their bytes;
+//! - `client` (with the feature of that name): the typed client;
 //! - [`error`]: what a peer can do wrong, and whether its connection survives that.
 //!
 //! Nothing here does I/O, reads a clock or knows what a command means; only the typed client
 //! (feature `client`) talks to sockets, through a client library.
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod error;
 pub mod glob;
 pub mod limits;
