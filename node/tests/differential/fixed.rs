@@ -42,7 +42,7 @@ pub(crate) fn raw() -> Vec<(String, Vec<u8>)> {
         b"*-1\r\nPING\r\n",
         b"*\r\nPING\r\n",
         b"*abc\r\n",
-        b"*1048577\r\n",
+        b"*2147483648\r\n",
         b"*99999999999999999999\r\n",
         b"*1\r\nPING\r\n",
         b"*1\r\n:1\r\n",
