@@ -11,10 +11,12 @@
 pub mod actors;
 pub mod clock;
 pub mod command;
+pub mod compaction;
 pub mod config;
 pub mod keyspace;
 pub mod limits;
 pub mod node;
+pub mod oplog;
 pub mod records;
 pub mod server;
 pub mod shard;

@@ -1,8 +1,29 @@
 //! Every bound on queues, batches and loops of a node, with the relations between them.
 
+use std::time::Duration;
+
 /// Messages a shard's mailbox holds. A connection has at most one message a shard under way, so
 /// this only bounds how many connections may wait at once before the others wait for a place.
 pub const SHARD_MAILBOX: usize = 4096;
+
+/// Messages the log's mailbox holds before they only queue behind it; the bytes queued are what
+/// is bounded.
+pub const LOG_MAILBOX: usize = 4096;
+
+/// Bytes handed over and not stored yet at which shards take no more batches.
+pub const LOG_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes handed over and not stored yet below which they go on; copies wait for this too.
+pub const LOG_QUEUE_BYTES_RESUME: usize = 8 * 1024 * 1024;
+
+/// How long records stay in a shard before they go to the log, where nothing waits for them.
+pub const HAND_OVER_AFTER: Duration = Duration::from_millis(5);
+
+/// How long a shard copies keys into snapshots before it looks at its messages again.
+pub const COPY_SLICE: Duration = Duration::from_micros(500);
+
+/// Blocks of the log that are read and not applied yet, at a start; a block has about 32 KiB.
+pub const LOADING_BLOCKS_MAX: usize = 256;
 
 /// Commands that a connection sends to the shards in one turn. More in its buffer wait for the
 /// next turn, so that others get theirs.
@@ -24,3 +45,4 @@ pub const REPLY_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
 const _: () = assert!(BATCH_REPLY_BYTES_MAX >= REPLY_BUFFER_KEPT_BYTES);
 const _: () = assert!(READ_GROWTH_BYTES_MAX >= READ_BUFFER_BYTES);
+const _: () = assert!(LOG_QUEUE_BYTES_RESUME < LOG_QUEUE_BYTES_MAX);

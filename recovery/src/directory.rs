@@ -3,7 +3,7 @@
 //! | name | what |
 //! |---|---|
 //! | `LOCK` | locked while a process has the directory open |
-//! | `FORMAT` | the format of everything in the directory; written last, so that its presence says that the rest is whole |
+//! | `FORMAT` | the format of all that is here; written last, so it says that the rest is whole |
 //! | `mark` | the durable mark |
 //! | `log/` | the store |
 

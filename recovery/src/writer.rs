@@ -9,7 +9,7 @@ use crate::keys;
 use crate::limits::{FRAME_BYTES_MAX, RESERVE_BYTES, SPACE_CHECK_BYTES};
 use crate::mark::{Mark, MarkFile};
 use crate::notes::{Note, header};
-use crate::record::{SequenceNumber, UnixMillis};
+use crate::record::{PartitionId, SequenceNumber, UnixMillis};
 use crate::replay::Replay;
 use crate::sled_store::SledStore;
 use crate::store::{LogStore, StoreError};
@@ -299,6 +299,12 @@ impl LogWriter {
     pub fn snapshot_bytes(&self) -> u64 {
         let committed = self.extent.snapshots.iter().filter_map(|of| of.committed.as_ref());
         committed.map(|snapshot| snapshot.stored_bytes).sum()
+    }
+
+    /// Returns the partitions with records that no snapshot covers, in ascending order.
+    pub fn uncovered(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        let partitions = (0..).map(PartitionId).zip(&self.extent.uncovered);
+        partitions.filter(|(_, first)| first.is_some()).map(|(partition, _)| partition)
     }
 
     /// Returns what was done since opening.

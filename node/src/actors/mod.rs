@@ -1,7 +1,14 @@
 //! The actors: thin shells around the pure parts.
 //!
 //! ```text
-//! connection tasks --Execute--> Shard (one a core, each on its own arbiter)
+//! connections, coordinators --Execute, Hold, Release, Visit--> Shard (one a core)
+//!                                                              |
+//!                     Append, WriteChunk, EndSnapshot, Sync    v
+//! coordinators --------------------------------------------> OpLog (one, on its own thread)
 //! ```
+//!
+//! A shard's mailbox is bounded by messages (`SHARD_MAILBOX`), the log's by the bytes queued for
+//! it (`LOG_QUEUE_BYTES_MAX`). Stop order: connections, shards, log.
 
+pub mod oplog;
 pub mod shard;

@@ -1,24 +1,93 @@
 //! The shard actor: owns the keys of its partitions, and executes batches on them one by one.
 //!
-//! It must never wait: what takes long is done in slices.
+//! It must never wait: what takes long is done in slices, and what cannot go on now is set aside
+//! while others are served.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 use actix::dev::SendError;
-use actix::{Actor, Addr, Context, Handler, Message};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
 use actix_rt::ArbiterHandle;
+use distcache_recovery::{FrameBuilder, LogError, PartitionId, RecordCursor};
 use tokio::sync::oneshot;
 
-use crate::limits::SHARD_MAILBOX;
+use crate::actors::oplog::{LogHandle, SnapshotEnd, Waiter, closed};
+use crate::clock::Ticks;
+use crate::command::{Command, CommandError};
+use crate::config::FsyncPolicy;
+use crate::keyspace::KeyspaceStats;
+use crate::keyspace::copy::CopyProgress;
+use crate::limits::{
+    COPY_SLICE, HAND_OVER_AFTER, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_BYTES_RESUME, SHARD_MAILBOX,
+};
+use crate::oplog::load::LoadBlock;
 use crate::shard::ShardState;
 use crate::shard::batch::Batch;
+use crate::shard::holds::{Held, Holds, Ticket, Wanted};
 
-/// Executes a batch; it comes back through `reply` with its replies.
+/// Executes a batch; it comes back through `reply` when its replies may be seen.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Execute {
     /// The commands.
     pub batch: Box<Batch>,
-    /// Where the batch goes when its replies may be seen.
+    /// Where the batch goes.
     pub reply: oneshot::Sender<Box<Batch>>,
+}
+
+/// Holds keys for a coordinator.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Hold {
+    /// Number of the hold.
+    pub ticket: Ticket,
+    /// The command that the keys are held for.
+    pub command: Command,
+    /// Selected database.
+    pub database: u8,
+    /// What to hold.
+    pub wanted: Wanted,
+    /// Where the copies go, or the refusal.
+    pub reply: oneshot::Sender<Result<Held, CommandError>>,
+}
+
+/// Ends a hold, after the changes that the coordinator's records state.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Release {
+    /// Number of the hold.
+    pub ticket: Ticket,
+    /// Records for all shards; each applies its own. They are in the log already.
+    pub records: Arc<FrameBuilder>,
+    /// What the coordinator counted, given to one of the shards.
+    pub stats: Option<KeyspaceStats>,
+}
+
+/// Copies partitions to the log as snapshots, one after the other.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct CopyPartitions {
+    partitions: VecDeque<PartitionId>,
+    reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// Copies for one slice of time.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct CopySlice;
+
+/// Hands the journal over, with the replies that wait for it.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct HandOver;
+
+/// Applies the shard's part of a block of the log, at a start.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Load {
+    block: LoadBlock,
 }
 
 /// Runs a function on the shard's state, for what concerns all shards: sizes, scans, statistics.
@@ -27,6 +96,319 @@ pub struct Execute {
 pub struct Visit<R: Send + 'static> {
     /// What to do there. It must be quick: the shard does nothing else meanwhile.
     pub visit: Box<dyn FnOnce(&mut ShardState) -> R + Send>,
+}
+
+/// What waits for the end of a hold.
+enum Parked {
+    Execute(Execute),
+    Hold(Hold),
+}
+
+/// The copying of partitions under way.
+struct CopyJob {
+    partitions: VecDeque<PartitionId>,
+    reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// One shard.
+pub struct Shard {
+    state: ShardState,
+    log: Option<LogHandle>,
+    holds: Holds<Parked>,
+    /// Replies that wait for the journal to be on disk.
+    waiting: Vec<Waiter>,
+    hand_over_scheduled: bool,
+    copying: Option<CopyJob>,
+}
+
+impl Shard {
+    /// Returns the actor of this shard; `log` is where its journal goes.
+    pub fn new(state: ShardState, log: Option<LogHandle>) -> Self {
+        Shard {
+            state,
+            log,
+            holds: Holds::default(),
+            waiting: Vec::new(),
+            hand_over_scheduled: false,
+            copying: None,
+        }
+    }
+
+    fn execute(&mut self, message: Execute, context: &mut Context<Self>) {
+        let Execute { mut batch, reply } = message;
+        if self.holds.is_idle() {
+            self.state.execute(&mut batch, |_, _| false);
+        } else {
+            let holds = &self.holds;
+            self.state.execute(&mut batch, |keyspace, batch| holds.blocks(keyspace, batch));
+            if batch.is_blocked() {
+                self.holds.waiting.push_back(Parked::Execute(Execute { batch, reply }));
+                return self.after_turn(context);
+            }
+        }
+        match &self.log {
+            Some(log) if self.must_wait(log) => {
+                self.waiting.push(Waiter::Replies(batch, reply));
+            }
+            _ => {
+                // A connection that is gone needs no answer.
+                let _ = reply.send(batch);
+            }
+        }
+        self.after_turn(context);
+    }
+
+    /// Whether what was read or written now is not on disk, and must be before it is seen.
+    fn must_wait(&self, log: &LogHandle) -> bool {
+        log.status.policy() == FsyncPolicy::Always
+            && !(self.state.keyspace.journal.is_empty() && log.status.is_settled())
+    }
+
+    /// Sees to it that the journal is handed over in time.
+    fn after_turn(&mut self, context: &mut Context<Self>) {
+        let Some(log) = &self.log else { return };
+        let journal = &self.state.keyspace.journal;
+        if journal.is_full() && self.waiting.is_empty() {
+            self.hand_over();
+            return self.hold_back(context);
+        }
+        if self.hand_over_scheduled || (journal.is_empty() && self.waiting.is_empty()) {
+            return;
+        }
+        self.hand_over_scheduled = true;
+        if log.status.policy() == FsyncPolicy::Always {
+            // Handled when the mailbox is empty: all batches of this turn go together.
+            context.notify(HandOver);
+        } else {
+            context.run_later(HAND_OVER_AFTER, |shard, context| {
+                shard.hand_over_scheduled = false;
+                shard.hand_over();
+                shard.hold_back(context);
+            });
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let Some(log) = &self.log else { return };
+        let waiting = std::mem::take(&mut self.waiting);
+        if !self.state.keyspace.journal.is_empty() {
+            let frame = self.state.keyspace.journal.take(log.status.pooled_frame());
+            log.append(frame, waiting);
+        } else {
+            waiting.into_iter().for_each(|waiter| log.sync(waiter));
+        }
+    }
+
+    /// Takes no more messages while the log is too far behind.
+    fn hold_back(&mut self, context: &mut Context<Self>) {
+        let Some(log) = &self.log else { return };
+        if log.status.queued_bytes() < LOG_QUEUE_BYTES_MAX {
+            return;
+        }
+        let status = log.status.clone();
+        let caught_up = async move {
+            while status.queued_bytes() > LOG_QUEUE_BYTES_RESUME {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        context.wait(caught_up.into_actor(self).map(|(), _, _| ()));
+    }
+
+    fn hold(&mut self, message: Hold) {
+        let Hold { ticket, command, database, wanted, reply } = message;
+        self.state.begin(database, true);
+        if let Some(refusal) = self.state.refusal(command) {
+            let _ = reply.send(Err(refusal));
+            return;
+        }
+        // The coordinator's records must come behind those of these keys in the log.
+        self.hand_over();
+        let held = self.holds.begin(&mut self.state.keyspace, ticket, wanted);
+        if reply.send(Ok(held)).is_err() {
+            self.holds.end(&mut self.state.keyspace, ticket);
+        }
+    }
+
+    /// Lets those go on who waited for a hold that has ended.
+    fn wake(&mut self, context: &mut Context<Self>) {
+        let parked = std::mem::take(&mut self.holds.waiting);
+        self.holds.waiting_holds = 0;
+        for waiting in parked {
+            match waiting {
+                Parked::Execute(execute) => self.execute(execute, context),
+                Parked::Hold(hold) => self.hold_or_park(hold),
+            }
+        }
+    }
+
+    fn hold_or_park(&mut self, message: Hold) {
+        if self.holds.is_free(&self.state.keyspace, &message.wanted) {
+            self.hold(message);
+        } else {
+            self.holds.waiting_holds += 1;
+            self.holds.waiting.push_back(Parked::Hold(message));
+        }
+    }
+
+    /// Goes on with the next partition after one is committed, or gives up.
+    fn next_partition(&mut self, committed: Result<(), LogError>) {
+        let Some(mut job) = self.copying.take() else { return };
+        if let Err(error) = committed {
+            let _ = job.reply.send(Err(error.to_string()));
+            return;
+        }
+        job.partitions.pop_front();
+        if let Some(&next) = job.partitions.front() {
+            self.state.keyspace.begin_copy(next);
+        }
+        self.copying = Some(job);
+    }
+
+    /// Copies for a slice of time; returns whether the current partition is whole.
+    fn copy_slice(&mut self, log: &LogHandle, partition: PartitionId) -> bool {
+        let start = Ticks::now();
+        while log.status.queued_bytes() < LOG_QUEUE_BYTES_RESUME {
+            let progress = self.state.keyspace.copy_slice();
+            let chunk = self.state.keyspace.take_chunk(log.status.pooled_frame());
+            match progress {
+                CopyProgress::Restarted => {
+                    // Its outcome is of no interest: the chunks that follow begin anew.
+                    drop(log.end_snapshot(partition, SnapshotEnd::Abandon));
+                    log_recycle(&self.log, chunk);
+                    return false;
+                }
+                CopyProgress::More | CopyProgress::Passed if !chunk.is_empty() => {
+                    log.write_chunk(partition, chunk);
+                }
+                CopyProgress::More | CopyProgress::Passed => log_recycle(&self.log, chunk),
+            }
+            // A coordinator's records may be in the log and not here yet.
+            if progress == CopyProgress::Passed && !self.holds.touches(partition) {
+                return true;
+            }
+            if progress == CopyProgress::Passed || Ticks::now().since(start) >= COPY_SLICE {
+                break;
+            }
+        }
+        false
+    }
+}
+
+fn log_recycle(log: &Option<LogHandle>, frame: FrameBuilder) {
+    if let Some(log) = log {
+        log.status.recycle(frame);
+    }
+}
+
+impl Actor for Shard {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(SHARD_MAILBOX);
+    }
+}
+
+impl Handler<Execute> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: Execute, context: &mut Self::Context) {
+        self.execute(message, context);
+    }
+}
+
+impl Handler<Hold> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: Hold, context: &mut Self::Context) {
+        self.hold_or_park(message);
+        self.after_turn(context);
+    }
+}
+
+impl Handler<Release> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: Release, context: &mut Self::Context) {
+        let Release { ticket, records, stats } = message;
+        if let Some(stats) = stats {
+            self.state.keyspace.stats.add_lookups(&stats);
+        }
+        self.state.apply_coordinated(RecordCursor::new(records.payload(), records.count()));
+        self.holds.end(&mut self.state.keyspace, ticket);
+        self.wake(context);
+        self.after_turn(context);
+    }
+}
+
+impl Handler<HandOver> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, _: HandOver, context: &mut Self::Context) {
+        self.hand_over_scheduled = false;
+        self.hand_over();
+        self.hold_back(context);
+    }
+}
+
+impl Handler<CopyPartitions> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: CopyPartitions, context: &mut Self::Context) {
+        let CopyPartitions { partitions, reply } = message;
+        if self.copying.is_some() {
+            let _ = reply.send(Err("partitions are being copied already".to_owned()));
+            return;
+        }
+        if let Some(&first) = partitions.front() {
+            self.state.keyspace.begin_copy(first);
+        }
+        self.copying = Some(CopyJob { partitions, reply });
+        context.notify(CopySlice);
+    }
+}
+
+impl Handler<CopySlice> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, _: CopySlice, context: &mut Self::Context) {
+        let (Some(job), Some(log)) = (&self.copying, self.log.clone()) else { return };
+        let Some(&partition) = job.partitions.front() else {
+            if let Some(job) = self.copying.take() {
+                let _ = job.reply.send(Ok(()));
+            }
+            return;
+        };
+        if !self.copy_slice(&log, partition) {
+            context.run_later(Duration::from_millis(1), |_, context| context.notify(CopySlice));
+            return;
+        }
+        // The partition's records so far must be in the log before its cut.
+        self.hand_over();
+        self.state.keyspace.end_copy();
+        let committed = log.end_snapshot(partition, SnapshotEnd::Commit).into_actor(self);
+        context.spawn(committed.map(|result, shard, context| {
+            shard.next_partition(result.unwrap_or_else(|_| Err(closed())));
+            context.notify(CopySlice);
+        }));
+    }
+}
+
+impl Handler<Load> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: Load, _: &mut Self::Context) {
+        self.state.load(message.block);
+    }
+}
+
+impl<R: Send + 'static> Handler<Visit<R>> for Shard {
+    type Result = actix::MessageResult<Visit<R>>;
+
+    fn handle(&mut self, message: Visit<R>, context: &mut Self::Context) -> Self::Result {
+        let result = (message.visit)(&mut self.state);
+        self.after_turn(context);
+        actix::MessageResult(result)
+    }
 }
 
 /// The shard has stopped, and the node with it.
@@ -60,14 +442,62 @@ impl ShardHandle {
         batch: Box<Batch>,
     ) -> Result<oneshot::Receiver<Box<Batch>>, Stopped> {
         let (reply, receiver) = oneshot::channel();
-        match self.0.try_send(Execute { batch, reply }) {
-            Ok(()) => Ok(receiver),
-            Err(SendError::Full(message)) => {
-                self.0.send(message).await.map_err(|_| Stopped)?;
-                Ok(receiver)
-            }
+        self.send(Execute { batch, reply }).await?;
+        Ok(receiver)
+    }
+
+    #[inline]
+    async fn send<M>(&self, message: M) -> Result<(), Stopped>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        Shard: Handler<M>,
+    {
+        match self.0.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(SendError::Full(message)) => self.0.send(message).await.map_err(|_| Stopped),
             Err(SendError::Closed(_)) => Err(Stopped),
         }
+    }
+
+    /// Holds keys for a coordinator, once they are free.
+    ///
+    /// # Errors
+    /// The shard's refusal of the command.
+    pub async fn hold(
+        &self,
+        ticket: Ticket,
+        command: Command,
+        database: u8,
+        wanted: Wanted,
+    ) -> Result<Held, CommandError> {
+        let (reply, receiver) = oneshot::channel();
+        let stopped = |_| CommandError::err(Stopped);
+        self.send(Hold { ticket, command, database, wanted, reply }).await.map_err(stopped)?;
+        receiver.await.unwrap_or_else(|_| Err(CommandError::err(Stopped)))
+    }
+
+    /// Ends a hold.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn release(
+        &self,
+        ticket: Ticket,
+        records: Arc<FrameBuilder>,
+        stats: Option<KeyspaceStats>,
+    ) -> Result<(), Stopped> {
+        self.send(Release { ticket, records, stats }).await
+    }
+
+    /// Copies partitions to the log as snapshots; returns when all are committed.
+    ///
+    /// # Errors
+    /// Why some are not.
+    pub async fn copy_partitions(&self, partitions: VecDeque<PartitionId>) -> Result<(), String> {
+        let (reply, receiver) = oneshot::channel();
+        let stopped = || Stopped.to_string();
+        self.send(CopyPartitions { partitions, reply }).await.map_err(|_| stopped())?;
+        receiver.await.unwrap_or_else(|_| Err(stopped()))
     }
 
     /// Runs a function on the shard's state and returns its result.
@@ -80,43 +510,18 @@ impl ShardHandle {
     ) -> Result<R, Stopped> {
         self.0.send(Visit { visit: Box::new(visit) }).await.map_err(|_| Stopped)
     }
-}
 
-/// One shard.
-pub struct Shard {
-    state: ShardState,
-}
-
-impl Shard {
-    /// Returns the actor of this shard.
-    pub fn new(state: ShardState) -> Self {
-        Shard { state }
+    /// Applies the shard's part of a block of the log. The loader bounds the blocks under way.
+    #[expect(clippy::disallowed_methods, reason = "the loader's gate bounds the queue")]
+    pub fn load(&self, block: LoadBlock) {
+        self.0.do_send(Load { block });
     }
-}
 
-impl Actor for Shard {
-    type Context = Context<Self>;
-
-    fn started(&mut self, context: &mut Self::Context) {
-        context.set_mailbox_capacity(SHARD_MAILBOX);
-    }
-}
-
-impl Handler<Execute> for Shard {
-    type Result = ();
-
-    fn handle(&mut self, message: Execute, _: &mut Self::Context) {
-        let Execute { mut batch, reply } = message;
-        self.state.execute(&mut batch);
-        // A connection that is gone needs no answer.
-        let _ = reply.send(batch);
-    }
-}
-
-impl<R: Send + 'static> Handler<Visit<R>> for Shard {
-    type Result = actix::MessageResult<Visit<R>>;
-
-    fn handle(&mut self, message: Visit<R>, _: &mut Self::Context) -> Self::Result {
-        actix::MessageResult((message.visit)(&mut self.state))
+    /// Hands the journal over to the log, so that what follows in the log comes behind it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn hand_over(&self) -> Result<(), Stopped> {
+        self.0.send(HandOver).await.map_err(|_| Stopped)
     }
 }

@@ -60,6 +60,20 @@ impl<'a> Args<'a> {
         self.ranges[first.min(self.ranges.len())..].iter().map(move |range| range.of(buffer))
     }
 
+    /// Copies the arguments, for a task that outlives the connection's buffer.
+    pub fn to_owned_parts(&self) -> (Vec<u8>, Vec<ArgRange>) {
+        let mut input = Vec::with_capacity(self.from(0).map(<[u8]>::len).sum());
+        let ranges = self
+            .from(0)
+            .map(|arg| {
+                let start = input.len() as u32;
+                input.extend_from_slice(arg);
+                ArgRange { start, end: input.len() as u32 }
+            })
+            .collect();
+        (input, ranges)
+    }
+
     /// A cursor that begins at argument `first`.
     pub fn cursor(&self, first: usize) -> Cursor<'a> {
         Cursor { args: *self, next: first }

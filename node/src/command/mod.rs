@@ -239,6 +239,12 @@ pub struct Table {
 /// The table of this build.
 pub static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(TABLE.full_name(self.index))
+    }
+}
+
 impl Table {
     fn new() -> Self {
         let mut table = Table { by_name: HashMap::default(), full_names: Vec::new() };

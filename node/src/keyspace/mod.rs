@@ -9,24 +9,29 @@
 //! - [`entry`]: one key with its value in one allocation;
 //! - [`table`]: the keys of one slot;
 //! - [`apply`]: the changes that records state;
+//! - [`copy`]: copies of a partition, made in slices while it changes;
+//! - [`lend`]: keys that a coordinator works on;
 //! - [`journal`]: the records of this turn, on their way to the log;
 //! - [`expiry`] and [`eviction`]: removal in bounded slices;
 //! - [`walk`]: cursors over all keys: `SCAN`, copies.
 
 pub mod apply;
+pub mod copy;
 pub mod entry;
 pub mod eviction;
 pub mod expiry;
 pub mod journal;
+pub mod lend;
 pub mod location;
 pub mod table;
 pub mod walk;
 
 use distcache_protocol::slot::slot_of;
 
+use crate::config::{Config, EvictionPolicy};
 use crate::records::{DeleteCause, Operation, Record, StoredValue, UnixMillis};
 use entry::{Entry, Value};
-use eviction::AccessClock;
+use eviction::{AccessClock, AccessMode};
 use journal::Journal;
 pub use location::{KeyHasher, SLOTS_PER_PARTITION, ShardId, partition_of};
 use table::SlotTable;
@@ -72,6 +77,14 @@ pub struct KeyspaceStats {
     pub writes: u64,
 }
 
+impl KeyspaceStats {
+    /// Adds the lookups that a coordinator made on copies of these keys.
+    pub fn add_lookups(&mut self, other: &KeyspaceStats) {
+        self.hits += other.hits;
+        self.misses += other.misses;
+    }
+}
+
 /// Size of one database in a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DatabaseSize {
@@ -100,6 +113,7 @@ pub struct Keyspace {
     pub journal: Journal,
     #[expect(dead_code, reason = "active expiry begins with the next commit")]
     expiry: expiry::Cursor,
+    lent: lend::LentKeys,
 }
 
 impl Keyspace {
@@ -117,7 +131,18 @@ impl Keyspace {
             stats: KeyspaceStats::default(),
             journal: Journal::default(),
             expiry: expiry::Cursor::default(),
+            lent: lend::LentKeys::default(),
         }
+    }
+
+    /// Follows the configuration.
+    pub fn configure(&mut self, config: &Config) {
+        self.clock.mode = match config.maxmemory_policy {
+            EvictionPolicy::AllKeysLfu | EvictionPolicy::VolatileLfu => AccessMode::Lfu,
+            _ => AccessMode::Lru,
+        };
+        self.clock.lfu_log_factor = config.lfu_log_factor;
+        self.clock.lfu_decay_minutes = config.lfu_decay_minutes;
     }
 
     /// Sets time and database for the commands that follow.
@@ -310,7 +335,8 @@ impl Keyspace {
     }
 
     fn remove_at(&mut self, at: Location, key: &[u8], cause: DeleteCause) -> bool {
-        if self.take_at(at, key).is_none() {
+        // What a coordinator works on neither expires nor is evicted under its hands.
+        if cause != DeleteCause::Command && self.is_held(key) || self.take_at(at, key).is_none() {
             return false;
         }
         match cause {
@@ -419,11 +445,8 @@ impl Keyspace {
     fn record(&mut self, at: Location, operation: Operation<'_>) {
         self.stats.writes += 1;
         let partition = partition_of(at.slot);
-        self.journal.push(
-            at.slot,
-            at.hash,
-            Record { partition, database: self.selected, operation },
-        );
+        let record = Record { partition, database: self.selected, operation };
+        self.journal.push(at.slot, at.hash, &record);
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
+use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
 use super::session::Session;
 use crate::actors::shard::Stopped;
@@ -146,9 +147,13 @@ impl Connection {
                     self.run_batches(&input).await?;
                     self.run_here(command, Args::new(&input, request)).await;
                 }
-                Ok((_, Route::ManyShards)) => {
+                Ok((command, Route::ManyShards)) => {
                     self.run_batches(&input).await?;
-                    self.output.error("ERR not yet");
+                    let args = Args::new(&input, request);
+                    let origin =
+                        Origin { database: self.session.database, version: self.session.version };
+                    let node = &self.session.node;
+                    run_on_keys(node, origin, command, args, &mut self.output).await;
                 }
                 Err(error) => {
                     self.run_batches(&input).await?;

@@ -2,9 +2,11 @@
 //!
 //! - [`dispatch`]: every rejection, and the route of what is admitted;
 //! - [`connection`]: one task a client;
+//! - [`coordinate`]: commands whose keys live on several shards;
 //! - [`session`]: what is remembered of a client.
 
 pub mod connection;
+pub mod coordinate;
 pub mod dispatch;
 pub mod session;
 

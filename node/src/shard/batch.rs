@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use distcache_protocol::resp::{ArgRange, ReplyBuffer, RespVersion};
 
-use crate::command::Command;
-use crate::limits::REPLY_BUFFER_KEPT_BYTES;
+use crate::command::{Command, Flags};
+use crate::limits::{BATCH_REPLY_BYTES_MAX, REPLY_BUFFER_KEPT_BYTES};
 
 /// One command of a batch: where its arguments are among the batch's.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Routed {
     /// The command.
     pub command: Command,
@@ -19,7 +19,7 @@ pub struct Routed {
 
 /// All that a connection has for a shard in one turn. Travels to the shard and back, so that its
 /// allocations serve again.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Batch {
     /// The bytes that the arguments are ranges of.
     pub input: Bytes,
@@ -61,6 +61,38 @@ impl Batch {
     /// Whether all commands are executed.
     pub fn is_done(&self) -> bool {
         self.executed == self.commands.len()
+    }
+
+    /// Whether execution ended before the next command because that must wait.
+    pub fn is_blocked(&self) -> bool {
+        !self.is_done() && self.replies.len() < BATCH_REPLY_BYTES_MAX
+    }
+
+    /// The keys of the next command.
+    pub fn next_keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.commands.get(self.executed).into_iter().flat_map(|routed| {
+            let args = &self.args[routed.first as usize..][..routed.count as usize];
+            let keys = routed.command.spec.keys.indices(args.len());
+            keys.map(|index| args[index].of(&self.input))
+        })
+    }
+
+    /// Replaces the replies of writes, whose effects are not on disk, by an error.
+    pub fn fail_writes(&mut self, error: &str) {
+        let replies = std::mem::take(&mut self.replies);
+        self.replies.set_version(replies.version());
+        let first = self.executed - self.ends.len();
+        let mut start = 0;
+        for (routed, end) in self.commands[first..].iter().zip(&mut self.ends) {
+            let reply = &replies.as_bytes()[start..*end as usize];
+            start = *end as usize;
+            if routed.command.spec.flags.has(Flags::WRITE) {
+                self.replies.error(error);
+            } else {
+                self.replies.raw(reply);
+            }
+            *end = self.replies.len() as u32;
+        }
     }
 
     /// Forgets the replies, which have been taken, before the batch is sent on.

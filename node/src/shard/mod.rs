@@ -3,16 +3,25 @@
 //! [`ShardState`] is what the shard actor owns. It knows nothing of actors: a batch goes in, its
 //! replies come out, and effects are left in the keyspace's journal.
 //!
-//! - [`batch`]: the commands of one connection for one shard, and their replies.
+//! - [`batch`]: the commands of one connection for one shard, and their replies;
+//! - [`holds`]: keys lent to a coordinator, for commands whose keys live on several shards;
+//! - [`memory`]: what all shards use together, and the limit.
 
 pub mod batch;
+pub mod holds;
+pub mod memory;
 
 use distcache_protocol::resp::ReplyBuffer;
+use distcache_recovery::RecordCursor;
 
 use crate::clock::{self, Ticks};
 use crate::command::{Args, Command, CommandError, Flags, Run, TABLE};
 use crate::keyspace::Keyspace;
+use crate::limits::BATCH_REPLY_BYTES_MAX;
+use crate::oplog::LogStatus;
+use crate::oplog::load::LoadBlock;
 use batch::Batch;
+use memory::MemoryGate;
 
 /// Counters of one command, for `INFO commandstats`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -33,31 +42,44 @@ pub struct ShardState {
     pub keyspace: Keyspace,
     /// Counters by the command's index in the table.
     pub commands: Vec<CommandStats>,
+    /// Whether there is memory for more.
+    pub memory: MemoryGate,
+    log: Option<LogStatus>,
 }
 
 impl ShardState {
-    /// Returns a shard with these keys.
-    pub fn new(keyspace: Keyspace) -> Self {
-        ShardState { keyspace, commands: vec![CommandStats::default(); TABLE.len()] }
+    /// Returns a shard with these keys; `log` is the state of the node's log, if it has one.
+    pub fn new(mut keyspace: Keyspace, memory: MemoryGate, log: Option<LogStatus>) -> Self {
+        keyspace.journal.set_enabled(log.is_some());
+        let commands = vec![CommandStats::default(); TABLE.len()];
+        ShardState { keyspace, commands, memory, log }
     }
 
-    /// Executes the commands of a batch that have not been executed yet, until they are done or
-    /// the replies are large enough to be written first.
-    pub fn execute(&mut self, batch: &mut Batch) {
-        self.keyspace.begin(clock::now(), batch.database);
-        self.keyspace.set_touching(batch.touching);
+    /// Sets time, database and client of the commands that follow.
+    pub fn begin(&mut self, database: u8, touching: bool) {
+        self.keyspace.begin(clock::now(), database);
+        self.keyspace.set_touching(touching);
+        self.memory.refresh(&mut self.keyspace);
+    }
+
+    /// Executes the commands of a batch that have not been executed yet, until they are done, or
+    /// the replies are large enough to be written first, or `blocked` says that the next one
+    /// must wait.
+    pub fn execute(&mut self, batch: &mut Batch, blocked: impl Fn(&Keyspace, &Batch) -> bool) {
+        self.begin(batch.database, batch.touching);
         let mut start = Ticks::now();
         while let Some(routed) = batch.commands.get(batch.executed) {
+            if batch.replies.len() >= BATCH_REPLY_BYTES_MAX || blocked(&self.keyspace, batch) {
+                break;
+            }
             let ranges = &batch.args[routed.first as usize..][..routed.count as usize];
             let args = Args::new(&batch.input, ranges);
             self.run(routed.command, args, &mut batch.replies);
             batch.ends.push(batch.replies.len() as u32);
             batch.executed += 1;
             start = self.account(routed.command, start);
-            if batch.replies.len() >= crate::limits::BATCH_REPLY_BYTES_MAX {
-                break;
-            }
         }
+        self.memory.publish(self.keyspace.used_bytes());
     }
 
     #[inline]
@@ -67,7 +89,10 @@ impl ShardState {
         };
         let before = replies.len();
         let result = match self.refusal(command) {
-            Some(error) => Err(error),
+            Some(error) => {
+                self.commands[command.index as usize].rejected += 1;
+                Err(error)
+            }
             None => run(&mut self.keyspace, args, replies),
         };
         if let Err(error) = result {
@@ -77,11 +102,38 @@ impl ShardState {
         }
     }
 
-    /// Why this shard may not execute a command now.
+    /// Why this shard may not execute a command now: a failed log, or a lack of memory.
     #[inline]
-    fn refusal(&self, command: Command) -> Option<CommandError> {
-        let _ = command.spec.flags.has(Flags::DENY_OOM);
+    pub fn refusal(&mut self, command: Command) -> Option<CommandError> {
+        let flags = command.spec.flags;
+        if !flags.has(Flags::WRITE) {
+            return None;
+        }
+        if let Some(failure) = self.log.as_ref().and_then(LogStatus::failure) {
+            return Some(CommandError::Other(failure.into()));
+        }
+        if self.memory.is_limited() && !self.memory.make_room(&mut self.keyspace) {
+            let denied = flags.has(Flags::DENY_OOM);
+            return denied.then(|| CommandError::Other(memory::OOM.into()));
+        }
         None
+    }
+
+    /// Applies this shard's part of a block of the log.
+    pub fn load(&mut self, block: LoadBlock) {
+        block.apply(&mut self.keyspace);
+        self.memory.publish(self.keyspace.used_bytes());
+    }
+
+    /// Applies a coordinator's records that are about this shard's keys.
+    pub fn apply_coordinated(&mut self, records: RecordCursor<'_>) {
+        for record in records {
+            let record = record.expect("this node encoded it a moment ago");
+            if self.keyspace.owns(record.partition) {
+                self.keyspace.apply_coordinated(&record);
+            }
+        }
+        self.memory.publish(self.keyspace.used_bytes());
     }
 
     /// Counts a command that ends now, and returns the time.

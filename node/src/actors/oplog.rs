@@ -1,0 +1,364 @@
+//! The log actor: owns the operation log, alone on its thread, where it may block on the disk.
+//!
+//! It must never execute commands or look at keys: it stores what shards hand over, in the order
+//! in which it arrives, and releases the replies that waited for the disk.
+
+use std::time::Duration;
+
+use actix::dev::SendError;
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix_rt::ArbiterHandle;
+use distcache_recovery::{FrameBuilder, LogError, LogWriter, PartitionId};
+use tokio::sync::oneshot;
+
+use crate::limits::LOG_MAILBOX;
+use crate::oplog::LogStatus;
+use crate::oplog::commit::{Committer, Released};
+use crate::shard::batch::Batch;
+
+/// How often the log syncs under `everysec`.
+const TICK: Duration = Duration::from_secs(1);
+
+/// One who waits until what was handed over survives a power cut.
+#[derive(Debug)]
+pub enum Waiter {
+    /// Replies of a connection.
+    Replies(Box<Batch>, oneshot::Sender<Box<Batch>>),
+    /// A coordinator, or a command such as `WAITAOF`.
+    Ack(oneshot::Sender<Result<(), String>>),
+}
+
+impl Waiter {
+    fn release(self, result: &Result<(), String>) {
+        // Whoever is gone needs no answer.
+        match self {
+            Waiter::Replies(mut batch, reply) => {
+                if let Err(reason) = result {
+                    batch.fail_writes(&crate::oplog::misconf(reason));
+                }
+                let _ = reply.send(batch);
+            }
+            Waiter::Ack(reply) => {
+                let _ = reply.send(result.clone());
+            }
+        }
+    }
+}
+
+/// Begins to take records: the log is read to its end.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Open {
+    writer: LogWriter,
+}
+
+/// Stores records, and then releases those who wait for them.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Append {
+    frame: FrameBuilder,
+    waiting: Vec<Waiter>,
+}
+
+/// Releases one when all that was handed over before survives a power cut.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Sync {
+    waiter: Waiter,
+}
+
+/// Commits what the mailbox has brought.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Commit;
+
+/// Stores a chunk of a partition's snapshot.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct WriteChunk {
+    partition: PartitionId,
+    chunk: FrameBuilder,
+}
+
+/// Ends a partition's snapshot; the answer says whether it stands.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct EndSnapshot {
+    partition: PartitionId,
+    end: SnapshotEnd,
+    reply: oneshot::Sender<Result<(), LogError>>,
+}
+
+/// How a snapshot ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotEnd {
+    /// It is whole.
+    Commit,
+    /// Its chunks are void.
+    Abandon,
+}
+
+/// Asks which partitions have records that no snapshot covers.
+#[derive(Message)]
+#[rtype(result = "Vec<PartitionId>")]
+struct ListUncovered;
+
+/// Removes some frames that snapshots cover; the answer says whether there are more.
+#[derive(Message)]
+#[rtype(result = "Result<bool, LogError>")]
+struct Trim;
+
+/// Syncs and closes the log; nothing can be handed over afterwards.
+#[derive(Message)]
+#[rtype(result = "Result<(), LogError>")]
+struct Close;
+
+/// The log's owner.
+pub struct OpLog {
+    /// `None` before the log is read, and after it is closed.
+    committer: Option<Committer<Waiter>>,
+    status: LogStatus,
+    commit_pending: bool,
+    /// Why chunks of the snapshot being written were not stored.
+    chunk_error: Option<(PartitionId, LogError)>,
+}
+
+impl OpLog {
+    fn release((waiting, result): Released<Waiter>) {
+        for waiter in waiting {
+            waiter.release(&result);
+        }
+    }
+
+    fn end_snapshot(&mut self, of: PartitionId, end: SnapshotEnd) -> Result<(), LogError> {
+        let Some(committer) = &mut self.committer else { return Err(closed()) };
+        let failed = self.chunk_error.take_if(|(partition, _)| *partition == of);
+        match (failed, end) {
+            (Some((_, error)), _) => committer.abandon_snapshot(of).and(Err(error)),
+            (None, SnapshotEnd::Commit) => committer.commit_snapshot(of),
+            (None, SnapshotEnd::Abandon) => committer.abandon_snapshot(of),
+        }
+    }
+
+    fn commit_later(&mut self, context: &mut Context<Self>) {
+        if !self.commit_pending {
+            self.commit_pending = true;
+            // Handled when the mailbox is empty: all that has arrived until then is one group.
+            context.notify(Commit);
+        }
+    }
+}
+
+impl Actor for OpLog {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.set_mailbox_capacity(LOG_MAILBOX);
+        context.run_interval(TICK, |log, _| {
+            if let Some(committer) = &mut log.committer {
+                OpLog::release(committer.tick());
+            }
+        });
+    }
+}
+
+impl Handler<Open> for OpLog {
+    type Result = ();
+
+    fn handle(&mut self, message: Open, _: &mut Self::Context) {
+        self.committer = Some(Committer::new(message.writer, self.status.clone()));
+    }
+}
+
+impl Handler<Append> for OpLog {
+    type Result = ();
+
+    fn handle(&mut self, message: Append, context: &mut Self::Context) {
+        match &mut self.committer {
+            Some(committer) => {
+                if committer.append(message.frame, message.waiting) {
+                    self.commit_later(context);
+                }
+            }
+            None => OpLog::release((message.waiting, Err(CLOSED.to_owned()))),
+        }
+    }
+}
+
+impl Handler<Sync> for OpLog {
+    type Result = ();
+
+    fn handle(&mut self, message: Sync, context: &mut Self::Context) {
+        match &mut self.committer {
+            Some(committer) => {
+                committer.wait(message.waiter);
+                self.commit_later(context);
+            }
+            None => OpLog::release((vec![message.waiter], Err(CLOSED.to_owned()))),
+        }
+    }
+}
+
+impl Handler<Commit> for OpLog {
+    type Result = ();
+
+    fn handle(&mut self, _: Commit, _: &mut Self::Context) {
+        self.commit_pending = false;
+        if let Some(committer) = &mut self.committer {
+            OpLog::release(committer.commit());
+        }
+    }
+}
+
+impl Handler<WriteChunk> for OpLog {
+    type Result = ();
+
+    fn handle(&mut self, message: WriteChunk, _: &mut Self::Context) {
+        let Some(committer) = &mut self.committer else { return };
+        let result = committer.write_chunk(message.partition, message.chunk);
+        if let (Err(error), None) = (result, &self.chunk_error) {
+            self.chunk_error = Some((message.partition, error));
+        }
+    }
+}
+
+impl Handler<EndSnapshot> for OpLog {
+    type Result = ();
+
+    fn handle(&mut self, message: EndSnapshot, _: &mut Self::Context) {
+        let result = self.end_snapshot(message.partition, message.end);
+        let _ = message.reply.send(result);
+    }
+}
+
+impl Handler<ListUncovered> for OpLog {
+    type Result = actix::MessageResult<ListUncovered>;
+
+    fn handle(&mut self, _: ListUncovered, _: &mut Self::Context) -> Self::Result {
+        let uncovered = self.committer.as_ref().map(Committer::uncovered);
+        actix::MessageResult(uncovered.unwrap_or_default())
+    }
+}
+
+impl Handler<Trim> for OpLog {
+    type Result = Result<bool, LogError>;
+
+    fn handle(&mut self, _: Trim, _: &mut Self::Context) -> Self::Result {
+        let Some(committer) = &mut self.committer else { return Err(closed()) };
+        let more = committer.trim()?;
+        committer.publish();
+        Ok(more)
+    }
+}
+
+impl Handler<Close> for OpLog {
+    type Result = Result<(), LogError>;
+
+    fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
+        let Some(committer) = self.committer.take() else { return Err(closed()) };
+        let (waiting, result) = committer.close();
+        let released = result.as_ref().map(|_| ()).map_err(ToString::to_string);
+        OpLog::release((waiting, released));
+        result
+    }
+}
+
+const CLOSED: &str = "the operation log is closed";
+
+pub(super) fn closed() -> LogError {
+    LogError::Poisoned { cause: CLOSED.to_owned() }
+}
+
+/// The way to the log from any thread.
+#[derive(Clone)]
+pub struct LogHandle {
+    address: Addr<OpLog>,
+    /// State that needs no message.
+    pub status: LogStatus,
+}
+
+impl LogHandle {
+    /// Starts the log actor on an arbiter of its own; it takes records once it is opened.
+    pub fn start(arbiter: &ArbiterHandle, status: LogStatus) -> Self {
+        let shared = status.clone();
+        let address = OpLog::start_in_arbiter(arbiter, move |_| OpLog {
+            committer: None,
+            status: shared,
+            commit_pending: false,
+            chunk_error: None,
+        });
+        LogHandle { address, status }
+    }
+
+    /// Gives the actor the log, once that is read to its end.
+    ///
+    /// # Errors
+    /// When the actor has stopped.
+    pub async fn open(&self, writer: LogWriter) -> Result<(), LogError> {
+        self.address.send(Open { writer }).await.map_err(|_| closed())
+    }
+
+    /// Hands records over, and those who wait for them. The queue's bytes, not its messages, are
+    /// bounded: who hands over watches [`LogStatus::queued_bytes`].
+    pub fn append(&self, frame: FrameBuilder, waiting: Vec<Waiter>) {
+        self.status.queue(frame.len());
+        self.push(Append { frame, waiting });
+    }
+
+    /// Hands a chunk of a snapshot over.
+    pub fn write_chunk(&self, partition: PartitionId, chunk: FrameBuilder) {
+        self.status.queue(chunk.len());
+        self.push(WriteChunk { partition, chunk });
+    }
+
+    /// Releases `waiter` when all that was handed over before survives a power cut.
+    pub fn sync(&self, waiter: Waiter) {
+        self.push(Sync { waiter });
+    }
+
+    /// A full mailbox is no reason to lose records: the message waits behind the others.
+    #[expect(clippy::disallowed_methods, reason = "order must hold, and bytes are bounded")]
+    fn push<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        OpLog: Handler<M>,
+    {
+        match self.address.try_send(message) {
+            Ok(()) | Err(SendError::Closed(_)) => {}
+            Err(SendError::Full(message)) => self.address.do_send(message),
+        }
+    }
+
+    /// Ends a partition's snapshot. The message is on its way when this returns, so what is
+    /// handed over afterwards comes behind the snapshot's cut; the receiver gets the outcome.
+    pub fn end_snapshot(
+        &self,
+        partition: PartitionId,
+        end: SnapshotEnd,
+    ) -> oneshot::Receiver<Result<(), LogError>> {
+        let (reply, receiver) = oneshot::channel();
+        self.push(EndSnapshot { partition, end, reply });
+        receiver
+    }
+
+    /// Partitions with records that no snapshot covers.
+    pub async fn uncovered(&self) -> Vec<PartitionId> {
+        self.address.send(ListUncovered).await.unwrap_or_default()
+    }
+
+    /// Removes some frames that snapshots cover; returns whether there are more.
+    ///
+    /// # Errors
+    /// What the log reported.
+    pub async fn trim(&self) -> Result<bool, LogError> {
+        self.address.send(Trim).await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Syncs and closes the log in order.
+    ///
+    /// # Errors
+    /// What is not on disk for certain.
+    pub async fn close(&self) -> Result<(), LogError> {
+        self.address.send(Close).await.unwrap_or_else(|_| Err(closed()))
+    }
+}

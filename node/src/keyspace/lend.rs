@@ -1,0 +1,95 @@
+//! Keys that a coordinator works on: they stay where they are, and wait for its records.
+
+use std::collections::HashSet;
+
+use super::entry::{Entry, Value};
+use super::{Database, Keyspace};
+use crate::records::{Operation, Record};
+
+/// The keys of this shard that coordinators hold.
+#[derive(Debug, Default)]
+pub(super) struct LentKeys {
+    keys: HashSet<Vec<u8>>,
+    everything: bool,
+}
+
+impl Keyspace {
+    /// Whether a coordinator holds a key, in whatever database.
+    #[inline]
+    pub fn is_held(&self, key: &[u8]) -> bool {
+        self.lent.everything || (!self.lent.keys.is_empty() && self.lent.keys.contains(key))
+    }
+
+    /// Marks a key as held.
+    pub fn hold(&mut self, key: &[u8]) {
+        self.lent.keys.insert(key.to_vec());
+    }
+
+    /// Marks a key as free.
+    pub fn release(&mut self, key: &[u8]) {
+        self.lent.keys.remove(key);
+    }
+
+    /// Marks all keys as held, or as free.
+    pub fn hold_everything(&mut self, held: bool) {
+        self.lent.everything = held;
+    }
+
+    /// Copies a key out of every database that has it, and notes its use. Without `values` the
+    /// copies say only that the key exists.
+    pub fn lend(&mut self, key: &[u8], values: bool, copies: &mut Vec<(u8, Entry)>) {
+        let at = self.locate(key);
+        let local = self.shard.local(at.slot);
+        for (database, tables) in (0..).zip(&mut self.databases) {
+            let Some(tables) = tables else { continue };
+            let Some(entry) = tables.tables[local].find_mut(at.hash, key) else { continue };
+            if entry.deadline().is_some_and(|deadline| deadline <= self.now) {
+                continue;
+            }
+            if self.touching && database == self.selected {
+                entry.set_access(self.clock.touched(entry.access()));
+            }
+            let copy = if values {
+                entry.clone()
+            } else {
+                Entry::new(key, Value::String(b""), entry.deadline(), entry.access())
+            };
+            copies.push((database, copy));
+        }
+    }
+
+    /// Takes a copy of another shard's entry in, without a record. For a coordinator's scratch
+    /// keyspace.
+    pub fn adopt(&mut self, database: u8, entry: Entry) {
+        let at = self.locate(entry.key());
+        let (shard, hasher) = (self.shard, &self.hasher);
+        let database =
+            self.databases[database as usize].get_or_insert_with(|| Box::new(Database::new(shard)));
+        database.keys += 1;
+        database.volatile += usize::from(entry.deadline().is_some());
+        self.used += entry.allocated();
+        self.used += database.tables[shard.local(at.slot)]
+            .insert_new(at.hash, entry, |entry| hasher.hash(entry.key()));
+    }
+
+    /// Makes the change that a coordinator's record states. It is in the log already, as part of
+    /// the coordinator's frame; only a copy under way must still hear of it.
+    pub fn apply_coordinated(&mut self, record: &Record<'_>) {
+        let selected = self.selected;
+        self.apply(record);
+        self.selected = selected;
+        self.stats.writes += 1;
+        let (slot, hash) = match record.operation.key() {
+            Some(key) => {
+                let at = self.locate(key);
+                (at.slot, at.hash)
+            }
+            None => (0, 0),
+        };
+        debug_assert!(
+            !matches!(record.operation, Operation::Flush | Operation::Swap { .. })
+                || record.operation.key().is_none()
+        );
+        self.journal.tell_copy(slot, hash, record);
+    }
+}

@@ -1,0 +1,303 @@
+//! The pure part of the log actor: which frames are stored and synced when, and what that
+//! releases.
+//!
+//! Under `always` hand-overs are collected until the mailbox is empty, then stored as few frames,
+//! synced once and released together: group commit over all shards and connections. Under the
+//! other policies a hand-over is stored at once, nothing waits for it, and a tick each second
+//! syncs (`everysec`) or does not (`no`).
+
+use distcache_recovery::{
+    DiskSpace, Epoch, FrameBuilder, LogError, LogWriter, PartitionId, TrimProgress,
+};
+
+use super::LogStatus;
+use crate::clock::{self, Ticks};
+use crate::config::FsyncPolicy;
+
+/// Frames removed in one step of trimming.
+const TRIM_FRAMES: usize = 64;
+
+/// Bytes of small hand-overs that are stored as one frame.
+const JOINED_FRAME_BYTES: usize = 64 * 1024;
+
+/// What becomes of those who wait for a sync.
+pub type Released<W> = (Vec<W>, Result<(), String>);
+
+/// The log and those who wait for it. `W` is a reply that waits.
+pub struct Committer<W> {
+    /// `None` while the log is being opened anew.
+    writer: LogWriter,
+    status: LogStatus,
+    pending: Vec<FrameBuilder>,
+    waiting: Vec<W>,
+    /// Hand-overs stored, but not synced.
+    unsynced: u64,
+    /// Partitions whose snapshot failed: their chunks are dropped until the next attempt.
+    failed: Option<String>,
+    /// Why the free space is too small, while it is.
+    full: Option<String>,
+}
+
+impl<W> Committer<W> {
+    /// Returns the committer of an open log.
+    pub fn new(writer: LogWriter, status: LogStatus) -> Self {
+        let mut committer = Committer {
+            writer,
+            status,
+            pending: Vec::new(),
+            waiting: Vec::new(),
+            unsynced: 0,
+            failed: None,
+            full: None,
+        };
+        let base = committer.writer.frame_bytes() + committer.writer.snapshot_bytes();
+        committer.status.update_figures(|figures| figures.base_bytes = base);
+        committer.publish();
+        committer.note_space();
+        committer
+    }
+
+    /// Takes records over, and who waits for them. Returns whether [`Committer::commit`] must
+    /// follow.
+    pub fn append(&mut self, frame: FrameBuilder, waiting: Vec<W>) -> bool {
+        let always = self.status.policy() == FsyncPolicy::Always;
+        self.pending.push(frame);
+        if always || !waiting.is_empty() {
+            self.waiting.extend(waiting);
+            return true;
+        }
+        self.store();
+        false
+    }
+
+    /// Adds one who waits until everything so far survives a power cut.
+    pub fn wait(&mut self, waiting: W) {
+        self.waiting.push(waiting);
+    }
+
+    /// Stores and syncs all that was taken over, and releases all who wait.
+    pub fn commit(&mut self) -> Released<W> {
+        self.store();
+        let result = self.sync();
+        (std::mem::take(&mut self.waiting), result)
+    }
+
+    /// The tick of each second: syncs what is not synced, notes it in the durable mark, and looks
+    /// whether a failed log has recovered.
+    pub fn tick(&mut self) -> Released<W> {
+        let result = match self.status.policy() {
+            FsyncPolicy::No if self.waiting.is_empty() => Ok(()),
+            _ => self.sync(),
+        };
+        if result.is_ok() && self.failed.is_none() && self.writer.synced_sequence() != self.marked()
+        {
+            self.write_mark();
+        }
+        self.recover();
+        self.note_space();
+        self.publish();
+        (std::mem::take(&mut self.waiting), result)
+    }
+
+    fn marked(&self) -> distcache_recovery::SequenceNumber {
+        distcache_recovery::SequenceNumber(self.status.figures().synced_sequence)
+    }
+
+    fn write_mark(&mut self) {
+        if let Err(error) = self.writer.write_mark() {
+            log::warn!(error = error.to_string().as_str(); "durable mark not written");
+        }
+        let synced = self.writer.synced_sequence().0;
+        self.status.update_figures(|figures| figures.synced_sequence = synced);
+    }
+
+    /// Stores all pending hand-overs, small ones joined.
+    fn store(&mut self) {
+        let mut pending = std::mem::take(&mut self.pending).into_iter();
+        let mut next = pending.next();
+        while let Some(mut frame) = next {
+            next = None;
+            let mut joined = 1;
+            let mut bytes = frame.len();
+            for mut other in pending.by_ref() {
+                if frame.len() + other.len() > JOINED_FRAME_BYTES || !frame.absorb(&mut other) {
+                    next = Some(other);
+                    break;
+                }
+                bytes = frame.len();
+                joined += 1;
+                self.status.recycle(other);
+            }
+            if self.failed.is_none()
+                && let Err(error) = self.writer.append(&mut frame, clock::now())
+            {
+                self.fail(&error);
+            }
+            self.unsynced += joined;
+            self.status.unqueue(bytes);
+            self.status.recycle(frame);
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), String> {
+        if let Some(reason) = &self.failed {
+            let result = Err(reason.clone());
+            self.settle();
+            return result;
+        }
+        if self.unsynced > 0 {
+            let start = Ticks::now();
+            if let Err(error) = self.writer.sync() {
+                self.fail(&error);
+                self.settle();
+                return Err(error.to_string());
+            }
+            let took = Ticks::now().since(start).as_micros() as u64;
+            self.status.update_figures(|figures| {
+                figures.sync_last_us = took;
+                figures.sync_longest_us = figures.sync_longest_us.max(took);
+            });
+            self.settle();
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        self.status.settle(std::mem::take(&mut self.unsynced));
+    }
+
+    fn fail(&mut self, error: &LogError) {
+        let reason = error.to_string();
+        log::error!(error = reason.as_str(); "the operation log failed: writes are refused");
+        self.status.set_failure(Some(reason.clone()));
+        self.failed = Some(reason);
+    }
+
+    /// Goes on after a full disk, once there is room again.
+    fn recover(&mut self) {
+        if self.failed.is_none() {
+            return;
+        }
+        match self.writer.try_heal(clock::now()) {
+            Ok(healed) => {
+                self.failed = None;
+                self.status.set_failure(None);
+                match healed.lost {
+                    None => log::warn!("the operation log works again"),
+                    Some((first, end)) => {
+                        log::warn!(first = first.0, end = end.0;
+                            "the operation log works again; records that were not synced are \
+                             missing in it until the next snapshot of every partition");
+                        // Growth beyond all bounds: the next look begins a compaction.
+                        self.status.update_figures(|figures| figures.base_bytes = 0);
+                    }
+                }
+            }
+            Err(error) => log::debug!(error = error.to_string().as_str(); "log not healed yet"),
+        }
+    }
+
+    /// Refuses writes before the disk is full, while what is under way still finds room.
+    fn note_space(&mut self) {
+        if self.failed.is_some() {
+            return;
+        }
+        let full = match self.writer.check_space() {
+            DiskSpace::Ample => None,
+            DiskSpace::Low { free, reserve } => Some(format!(
+                "no space left on the device: {free} bytes free, {reserve} must stay free"
+            )),
+        };
+        match (&self.full, &full) {
+            (None, Some(reason)) => log::error!(reason = reason.as_str(); "writes are refused"),
+            (Some(_), None) => log::warn!("there is space on the device again"),
+            _ => {}
+        }
+        if self.full.is_some() != full.is_some() {
+            self.status.set_failure(full.clone());
+        }
+        self.full = full;
+    }
+
+    /// Publishes what `INFO` says.
+    pub fn publish(&self) {
+        let (frames, snapshots) = (self.writer.frame_bytes(), self.writer.snapshot_bytes());
+        let (counters, next) = (self.writer.counters(), self.writer.next_sequence().0);
+        self.status.update_figures(|figures| {
+            figures.counters = counters;
+            figures.frame_bytes = frames;
+            figures.snapshot_bytes = snapshots;
+            figures.next_sequence = next;
+        });
+    }
+
+    /// Stores a chunk of a partition's snapshot.
+    ///
+    /// # Errors
+    /// Why the snapshot cannot go on.
+    pub fn write_chunk(&mut self, of: PartitionId, chunk: FrameBuilder) -> Result<(), LogError> {
+        let mut chunk = chunk;
+        let bytes = chunk.len();
+        let result = self.writer.write_chunk(of, &mut chunk, clock::now());
+        self.status.unqueue(bytes);
+        // A chunk is settled with its snapshot, which nobody waits for.
+        self.status.settle(1);
+        self.status.recycle(chunk);
+        self.poisoned(result)
+    }
+
+    /// Makes the chunks of a partition its snapshot.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn commit_snapshot(&mut self, of: PartitionId) -> Result<(), LogError> {
+        // The cut must lie behind everything that was handed over before.
+        self.store();
+        let result = self.writer.commit_snapshot(of, Epoch(1), clock::now());
+        self.unsynced += 1;
+        self.status.queue(0);
+        self.poisoned(result.map(|_| ()))
+    }
+
+    /// Drops the chunks of a partition's unfinished snapshot.
+    ///
+    /// # Errors
+    /// What the store reported.
+    pub fn abandon_snapshot(&mut self, of: PartitionId) -> Result<(), LogError> {
+        let result = self.writer.abandon_snapshot(of);
+        self.poisoned(result)
+    }
+
+    /// Removes some of the frames that snapshots cover. Returns whether there are more.
+    ///
+    /// # Errors
+    /// What the store reported.
+    pub fn trim(&mut self) -> Result<bool, LogError> {
+        let result = self.writer.trim(TRIM_FRAMES, clock::now());
+        self.poisoned(result.map(|progress| progress == TrimProgress::More))
+    }
+
+    /// Partitions with records that no snapshot covers.
+    pub fn uncovered(&self) -> Vec<PartitionId> {
+        self.writer.uncovered().collect()
+    }
+
+    /// Syncs and closes the log in order.
+    ///
+    /// # Errors
+    /// What is not on disk for certain.
+    pub fn close(mut self) -> (Vec<W>, Result<(), LogError>) {
+        self.store();
+        let waiting = std::mem::take(&mut self.waiting);
+        self.settle();
+        (waiting, self.writer.close())
+    }
+
+    fn poisoned<T>(&mut self, result: Result<T, LogError>) -> Result<T, LogError> {
+        if let (Err(_), Some(poison), None) = (&result, self.writer.poison(), &self.failed) {
+            let poison = poison.clone();
+            self.fail(&poison);
+        }
+        result
+    }
+}

@@ -1,0 +1,175 @@
+//! The operation log as shards and connections see it.
+//!
+//! - [`LogStatus`]: shared state: the sync policy, how far behind the log is, whether it failed;
+//! - [`commit`]: the pure part of the log actor: which frames are stored and synced when, and
+//!   which replies that releases;
+//! - [`load`]: rebuilding the shards at a start.
+
+pub mod commit;
+pub mod load;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use distcache_recovery::{FrameBuilder, LogCounters};
+
+use crate::config::FsyncPolicy;
+
+/// Empty frame buffers kept for the shards.
+const POOLED_FRAMES_MAX: usize = 64;
+
+/// State of the log that every thread may read. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LogStatus(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    policy: AtomicU8,
+    /// Bytes handed over and not stored yet.
+    queued_bytes: AtomicUsize,
+    /// Hand-overs that are not known to survive a power cut.
+    unsynced: AtomicU64,
+    failed: AtomicBool,
+    failure: Mutex<Option<String>>,
+    pool: Mutex<Vec<FrameBuilder>>,
+    figures: Mutex<LogFigures>,
+}
+
+/// What `INFO persistence` says of the log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogFigures {
+    /// What the writer has done.
+    pub counters: LogCounters,
+    /// Stored bytes of frames.
+    pub frame_bytes: u64,
+    /// Stored bytes of snapshots.
+    pub snapshot_bytes: u64,
+    /// Stored bytes of frames and snapshots after the last compaction, or at the start.
+    pub base_bytes: u64,
+    /// Sequence of the next record.
+    pub next_sequence: u64,
+    /// First record that is not known to survive a power cut.
+    pub synced_sequence: u64,
+    /// Longest sync so far, in microseconds.
+    pub sync_longest_us: u64,
+    /// The last sync, in microseconds.
+    pub sync_last_us: u64,
+    /// Whether partitions are being copied into snapshots.
+    pub compacting: bool,
+    /// When the last compaction ended, Unix seconds; 0 = never.
+    pub compacted_at: u64,
+    /// Whether the last compaction was completed.
+    pub compaction_failed: bool,
+}
+
+impl LogStatus {
+    /// Returns the state of a log that works.
+    pub fn new(policy: FsyncPolicy) -> Self {
+        let status = LogStatus(Arc::new(Shared {
+            policy: AtomicU8::new(0),
+            queued_bytes: AtomicUsize::new(0),
+            unsynced: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            failure: Mutex::new(None),
+            pool: Mutex::new(Vec::new()),
+            figures: Mutex::new(LogFigures::default()),
+        }));
+        status.set_policy(policy);
+        status
+    }
+
+    /// When replies wait for the disk.
+    #[inline]
+    pub fn policy(&self) -> FsyncPolicy {
+        match self.0.policy.load(Ordering::Relaxed) {
+            0 => FsyncPolicy::Always,
+            1 => FsyncPolicy::EverySecond,
+            _ => FsyncPolicy::No,
+        }
+    }
+
+    /// Changes the policy for the batches that follow.
+    pub fn set_policy(&self, policy: FsyncPolicy) {
+        let code = match policy {
+            FsyncPolicy::Always => 0,
+            FsyncPolicy::EverySecond => 1,
+            FsyncPolicy::No => 2,
+        };
+        self.0.policy.store(code, Ordering::Relaxed);
+    }
+
+    /// Bytes handed over and not stored yet.
+    #[inline]
+    pub fn queued_bytes(&self) -> usize {
+        self.0.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes a hand-over of so many bytes.
+    pub fn queue(&self, bytes: usize) {
+        self.0.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.0.unsynced.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes that so many bytes are stored, or given up.
+    pub fn unqueue(&self, bytes: usize) {
+        self.0.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that so many hand-overs survive a power cut now.
+    pub fn settle(&self, handovers: u64) {
+        self.0.unsynced.fetch_sub(handovers, Ordering::AcqRel);
+    }
+
+    /// Whether everything that was handed over survives a power cut.
+    #[inline]
+    pub fn is_settled(&self) -> bool {
+        self.0.unsynced.load(Ordering::Acquire) == 0
+    }
+
+    /// Notes that writes cannot be logged, and why; `None` ends that.
+    pub fn set_failure(&self, reason: Option<String>) {
+        let mut failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.failed.store(reason.is_some(), Ordering::Release);
+        *failure = reason;
+    }
+
+    /// The refusal for writes while the log cannot take them.
+    #[inline]
+    pub fn failure(&self) -> Option<String> {
+        if !self.0.failed.load(Ordering::Acquire) {
+            return None;
+        }
+        let failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.as_ref().map(|reason| misconf(reason))
+    }
+
+    /// Returns an empty buffer, used before if there is one.
+    pub fn pooled_frame(&self) -> FrameBuilder {
+        let mut pool = self.0.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        pool.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub fn recycle(&self, mut frame: FrameBuilder) {
+        frame.clear();
+        let mut pool = self.0.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < POOLED_FRAMES_MAX {
+            pool.push(frame);
+        }
+    }
+
+    /// What `INFO` says.
+    pub fn figures(&self) -> LogFigures {
+        *self.0.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what `INFO` says.
+    pub fn update_figures(&self, update: impl FnOnce(&mut LogFigures)) {
+        update(&mut self.0.figures.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The refusal of a write that cannot be logged; Redis's text for a failed AOF, and our reason.
+pub fn misconf(reason: &str) -> String {
+    format!("MISCONF Errors writing to the AOF file: {reason}")
+}

@@ -1,0 +1,210 @@
+//! Commands whose keys live on several shards.
+//!
+//! The coordinator asks the shards, in ascending order, to hold the keys; runs the ordinary
+//! command function on a scratch keyspace that has copies of them; writes the records of all
+//! shards to the log as one frame; and releases the shards with those records, which each applies
+//! to its own keys. So such a command is atomic to every other one and in the log, and commands
+//! on one shard never pay for it.
+//!
+//! It runs as a task of its own: the shards must be released even if the client is gone.
+
+use std::sync::Arc;
+
+use distcache_protocol::resp::{ReplyBuffer, RespVersion};
+use distcache_protocol::slot::slot_of;
+use distcache_recovery::FrameBuilder;
+use tokio::sync::oneshot;
+
+use crate::actors::oplog::Waiter;
+use crate::clock;
+use crate::command::{Args, Command, CommandError, CommandResult, Flags, Run};
+use crate::config::FsyncPolicy;
+use crate::keyspace::{Keyspace, ShardId};
+use crate::node::Node;
+use crate::records::{Operation, PartitionId, Record};
+use crate::shard::holds::{Held, Ticket, Wanted};
+
+/// A scratch keyspace is laid out as one of as many shards as there are partitions: it has the
+/// fewest tables, and keys of other partitions fit in them as well.
+const SCRATCH: ShardId = ShardId { index: 0, count: 1024 };
+
+/// What a coordinated command needs to know of its connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// Selected database.
+    pub database: u8,
+    /// Protocol version of the reply.
+    pub version: RespVersion,
+}
+
+/// Runs a command whose keys live on several shards, and appends its reply.
+///
+/// Costs two messages for each shard involved, and copies of the keys' values.
+pub async fn run_on_keys(
+    node: &Arc<Node>,
+    origin: Origin,
+    command: Command,
+    args: Args<'_>,
+    reply: &mut ReplyBuffer,
+) {
+    let (input, ranges) = args.to_owned_parts();
+    let node = node.clone();
+    let task = actix_rt::spawn(async move {
+        let args = Args::new(&input, &ranges);
+        let mut reply = ReplyBuffer::new(origin.version);
+        if let Err(error) = on_keys(&node, origin, command, args, &mut reply).await {
+            reply.truncate(0);
+            error.write(&mut reply);
+        }
+        reply
+    });
+    match task.await {
+        Ok(done) => reply.raw(done.as_bytes()),
+        Err(error) => CommandError::err(error).write(reply),
+    }
+}
+
+async fn on_keys(
+    node: &Arc<Node>,
+    origin: Origin,
+    command: Command,
+    args: Args<'_>,
+    reply: &mut ReplyBuffer,
+) -> CommandResult {
+    let Run::Keyspace(run) = command.spec.run else {
+        unreachable!("only commands that run on keys are coordinated")
+    };
+    let mut wanted: Vec<Vec<Vec<u8>>> = vec![Vec::new(); node.shards.len()];
+    for index in command.spec.keys.indices(args.len()) {
+        let key = args.at(index);
+        let shard = ShardId::owner_of(slot_of(key), node.shards.len() as u16);
+        let keys = &mut wanted[shard as usize];
+        if !keys.iter().any(|other| other == key) {
+            keys.push(key.to_vec());
+        }
+    }
+    let values = !command.spec.flags.has(Flags::KEYS_ONLY);
+    let wanted = wanted
+        .into_iter()
+        .map(|keys| (!keys.is_empty()).then_some(Wanted::Keys { keys, values }))
+        .collect();
+    let mut holding = Holding::begin(node, command, origin.database, wanted).await?;
+
+    let mut scratch = Keyspace::new(SCRATCH, node.databases(), node.hasher.clone());
+    scratch.configure(&node.config.current());
+    scratch.begin(clock::now(), origin.database);
+    for (database, entry) in holding.held.iter_mut().flat_map(|held| held.entries.drain(..)) {
+        scratch.adopt(database, entry);
+    }
+    scratch.journal.set_enabled(true);
+    let result = run(&mut scratch, args, reply);
+    holding.stats = scratch.stats;
+    holding.end(scratch.journal.take(FrameBuilder::default())).await?;
+    result
+}
+
+/// Changes whole databases on all shards at once: the records that `operations` gives for each
+/// partition that has keys in one of `databases`.
+///
+/// # Errors
+/// A shard's refusal, or the log's; nothing, or everything, is done then.
+pub async fn run_on_databases(
+    node: &Arc<Node>,
+    command: Command,
+    databases: Vec<u8>,
+    operations: impl Fn(PartitionId, &mut dyn FnMut(u8, Operation<'static>)) + 'static,
+) -> CommandResult {
+    let node = node.clone();
+    let task = actix_rt::spawn(async move {
+        let wanted =
+            node.shards.iter().map(|_| Some(Wanted::Everything { databases: databases.clone() }));
+        let holding = Holding::begin(&node, command, 0, wanted.collect()).await?;
+        let mut frame = FrameBuilder::default();
+        for partition in holding.held.iter().flat_map(|held| held.occupied.iter().copied()) {
+            operations(partition, &mut |database, operation| {
+                frame.push(&Record { partition, database, operation });
+            });
+        }
+        holding.end(frame).await
+    });
+    task.await.unwrap_or_else(|error| Err(CommandError::err(error)))
+}
+
+/// Shards that hold keys for this task.
+struct Holding<'a> {
+    node: &'a Arc<Node>,
+    ticket: Ticket,
+    shards: Vec<usize>,
+    held: Vec<Held>,
+    stats: crate::keyspace::KeyspaceStats,
+}
+
+impl<'a> Holding<'a> {
+    /// Asks the shards for what is wanted of each, in ascending order.
+    async fn begin(
+        node: &'a Arc<Node>,
+        command: Command,
+        database: u8,
+        wanted: Vec<Option<Wanted>>,
+    ) -> Result<Self, CommandError> {
+        let ticket = node.next_ticket();
+        let (shards, held) = (Vec::new(), Vec::new());
+        let mut holding = Holding { node, ticket, shards, held, stats: Default::default() };
+        for (shard, wanted) in wanted.into_iter().enumerate() {
+            let Some(wanted) = wanted else { continue };
+            match node.shards[shard].hold(ticket, command, database, wanted).await {
+                Ok(held) => {
+                    holding.shards.push(shard);
+                    holding.held.push(held);
+                }
+                Err(refusal) => {
+                    holding.release(FrameBuilder::default()).await;
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(holding)
+    }
+
+    /// Logs the records, releases the shards with them, and waits for the disk if that is the
+    /// policy.
+    async fn end(self, records: FrameBuilder) -> CommandResult {
+        let synced = self.append(&records);
+        self.release(records).await;
+        match synced {
+            None => Ok(()),
+            Some(synced) => match synced.await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(reason)) => Err(CommandError::Other(crate::oplog::misconf(&reason).into())),
+                Err(_) => Err(CommandError::err("the node is stopping")),
+            },
+        }
+    }
+
+    /// Hands the records to the log; the shards' earlier ones are there already.
+    fn append(&self, records: &FrameBuilder) -> Option<oneshot::Receiver<Result<(), String>>> {
+        let log = self.node.log.as_ref()?;
+        let always = log.status.policy() == FsyncPolicy::Always;
+        if records.is_empty() && (!always || log.status.is_settled()) {
+            return None;
+        }
+        let (reply, receiver) = oneshot::channel();
+        let waiting = if always { vec![Waiter::Ack(reply)] } else { Vec::new() };
+        if records.is_empty() {
+            waiting.into_iter().for_each(|waiter| log.sync(waiter));
+        } else {
+            log.append(records.clone(), waiting);
+        }
+        always.then_some(receiver)
+    }
+
+    async fn release(&self, records: FrameBuilder) {
+        let records = Arc::new(records);
+        let mut stats = Some(self.stats);
+        for &shard in &self.shards {
+            // A shard that has stopped holds nothing any more.
+            let records = records.clone();
+            let _ = self.node.shards[shard].release(self.ticket, records, stats.take()).await;
+        }
+    }
+}

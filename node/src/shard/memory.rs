@@ -1,0 +1,84 @@
+//! What all shards use together, and the limit (`maxmemory`).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::config::{Config, LiveConfig};
+use crate::keyspace::Keyspace;
+
+/// Redis's refusal when memory is short and nothing may go.
+pub const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
+
+/// Bytes that each shard uses for its keys, for everybody to read.
+#[derive(Debug)]
+pub struct MemoryUsage(Vec<Padded>);
+
+/// A counter on a cache line of its own, as its shard writes it after every batch.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Padded(AtomicUsize);
+
+impl MemoryUsage {
+    /// Returns the counters of so many shards.
+    pub fn new(shards: usize) -> Self {
+        MemoryUsage((0..shards).map(|_| Padded::default()).collect())
+    }
+
+    /// Bytes of all shards.
+    pub fn total(&self) -> usize {
+        self.0.iter().map(|shard| shard.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A shard's view of memory and its limit.
+pub struct MemoryGate {
+    usage: Arc<MemoryUsage>,
+    shard: usize,
+    live: Arc<LiveConfig>,
+    generation: u64,
+    config: Arc<Config>,
+}
+
+impl MemoryGate {
+    /// Returns the view of shard number `shard`.
+    pub fn new(usage: Arc<MemoryUsage>, shard: usize, live: Arc<LiveConfig>) -> Self {
+        let config = live.current();
+        // A generation that cannot be: the first `refresh` sets the keyspace up.
+        MemoryGate { usage, shard, live, generation: u64::MAX, config }
+    }
+
+    /// Follows changes of the configuration. Costs one load where there is none.
+    #[inline]
+    pub fn refresh(&mut self, keyspace: &mut Keyspace) {
+        let generation = self.live.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.config = self.live.current();
+            keyspace.configure(&self.config);
+        }
+    }
+
+    /// The configuration of this turn.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Whether there is a limit at all.
+    #[inline]
+    pub fn is_limited(&self) -> bool {
+        self.config.maxmemory_bytes > 0
+    }
+
+    /// Whether memory is within the limit.
+    #[inline]
+    pub fn make_room(&mut self, keyspace: &mut Keyspace) -> bool {
+        self.publish(keyspace.used_bytes());
+        self.usage.total() as u64 <= self.config.maxmemory_bytes
+    }
+
+    /// Publishes what this shard uses.
+    #[inline]
+    pub fn publish(&self, used: usize) {
+        self.usage.0[self.shard].0.store(used, Ordering::Relaxed);
+    }
+}
