@@ -105,24 +105,36 @@ async fn a_value_without_deadline_is_fresh() -> Result<(), ClientError> {
     Ok(())
 }
 
+/// Calls from `client` with a computation that gives 7 at once.
+fn compute_seven(
+    client: &CacheClient,
+    key: &str,
+    options: ComputeOptions,
+) -> tokio::task::JoinHandle<Result<u32, ClientError>> {
+    let (client, key) = (client.clone(), key.to_owned());
+    tokio::spawn(async move { client.get_or_compute(key, options, async { 7 }).await })
+}
+
+/// A lock that would outlive the test, if it were not given back.
+fn long_lock() -> ComputeOptions {
+    ComputeOptions { lock: HOUR, ..ComputeOptions::new(HOUR) }
+}
+
 #[tokio::test]
 async fn a_failure_goes_to_its_caller_and_the_next_one_computes() -> Result<(), ClientError> {
     let server = Server::any();
-    let (here, elsewhere) = (server.client().await, server.client().await);
-    let key = server.key("failure");
-    let options = ComputeOptions::new(HOUR);
-    let (fail, failing) = compute_when_told(&here, &key, options);
-    wait_for_lock(&mut server.raw().await, &key).await;
-    let waiting = [here.clone(), elsewhere].map(|client| {
-        let key = key.clone();
-        tokio::spawn(async move { client.get_or_compute(&key, options, async { 7u32 }).await })
-    });
-    drop(fail);
-    let error = failing.await.unwrap().unwrap_err();
-    let expected = format!("computing key {key:?} failed: channel closed");
-    assert_eq!(error.to_string(), expected);
-    for call in waiting {
-        assert_eq!(timeout(DEADLINE, call).await.expect("released").unwrap()?, 7);
+    let client = server.client().await;
+    // One who waits at a time: two would help each other.
+    for (name, other) in [("here", client.clone()), ("elsewhere", server.client().await)] {
+        let key = server.key(name);
+        let (fail, failing) = compute_when_told(&client, &key, long_lock());
+        wait_for_lock(&mut server.raw().await, &key).await;
+        let waiting = compute_seven(&other, &key, long_lock());
+        drop(fail);
+        let error = failing.await.unwrap().unwrap_err();
+        let expected = format!("computing key {key:?} failed: channel closed");
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(timeout(DEADLINE, waiting).await.expect("released").unwrap()?, 7);
     }
     Ok(())
 }
@@ -132,10 +144,10 @@ async fn a_panic_and_a_cancelled_call_release_the_others() -> Result<(), ClientE
     let server = Server::any();
     let (here, elsewhere) = (server.client().await, server.client().await);
     let mut raw = server.raw().await;
-    // A lock that would outlive the test, if it were not given back.
-    let options = ComputeOptions { lock: HOUR, ..ComputeOptions::new(HOUR) };
-    for (name, is_panic) in [("panic", true), ("cancel", false)] {
-        let key = server.key(name);
+    for (is_panic, other) in
+        [(true, &here), (true, &elsewhere), (false, &here), (false, &elsewhere)]
+    {
+        let key = server.key("broken");
         let (end, ended) = oneshot::channel::<()>();
         let broken = tokio::spawn({
             let (client, key) = (here.clone(), key.clone());
@@ -143,21 +155,17 @@ async fn a_panic_and_a_cancelled_call_release_the_others() -> Result<(), ClientE
                 ended.await.ok();
                 panic!("the computation panics");
             };
-            async move { client.get_or_compute::<u32>(&key, options, compute).await }
+            async move { client.get_or_compute::<u32>(&key, long_lock(), compute).await }
         });
         wait_for_lock(&mut raw, &key).await;
-        let waiting = [here.clone(), elsewhere.clone()].map(|client| {
-            let key = key.clone();
-            tokio::spawn(async move { client.get_or_compute(&key, options, async { 7 }).await })
-        });
+        let waiting = compute_seven(other, &key, long_lock());
         match is_panic {
             true => end.send(()).unwrap(),
             false => broken.abort(),
         }
         assert_eq!(broken.await.unwrap_err().is_panic(), is_panic);
-        for call in waiting {
-            assert_eq!(timeout(DEADLINE, call).await.expect("released").unwrap()?, 7);
-        }
+        assert_eq!(timeout(DEADLINE, waiting).await.expect("released").unwrap()?, 7);
+        here.delete(&key).await?;
     }
     Ok(())
 }
