@@ -5,10 +5,11 @@
 //! and README's table all come from the row.
 //!
 //! - [`args`], [`error`]: what command functions take and what they can refuse with;
-//! - the groups: [`string`], ...: pure functions, and their rows at the bottom of each file.
+//! - the groups: [`generic`], [`string`], ...: pure functions, and their rows at the bottom of each file.
 
 pub mod args;
 pub mod error;
+pub mod generic;
 pub mod string;
 
 use std::collections::HashMap;
@@ -216,7 +217,8 @@ impl CommandSpec {
 }
 
 /// The rows of all groups, each group sorted as its file has it.
-pub const GROUPS: &[&[CommandSpec]] = &[string::SPECS];
+pub const GROUPS: &[&[CommandSpec]] =
+    &[generic::expire::SPECS, generic::keys::SPECS, string::SPECS];
 
 /// Longest name of a command, in bytes.
 const NAME_BYTES_MAX: usize = 16;

@@ -369,6 +369,12 @@ impl Keyspace {
         true
     }
 
+    /// Sets a key's access clock: it moves with a value that is renamed or copied. No record, as
+    /// uses of keys are not effects.
+    pub fn set_access(&mut self, key: &[u8], access: u32) {
+        self.change_at(self.locate(key), key, |entry| entry.set_access(access));
+    }
+
     /// Appends to a string, which is made if it is not there. Returns its new length.
     pub fn append(&mut self, key: &[u8], bytes: &[u8]) -> usize {
         let Some(at) = self.find_live(key, false) else {
