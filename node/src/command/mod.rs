@@ -217,8 +217,14 @@ impl CommandSpec {
 }
 
 /// The rows of all groups, each group sorted as its file has it.
-pub const GROUPS: &[&[CommandSpec]] =
-    &[generic::expire::SPECS, generic::keys::SPECS, string::SPECS];
+pub const GROUPS: &[&[CommandSpec]] = &[
+    generic::expire::SPECS,
+    generic::keys::SPECS,
+    string::get::SPECS,
+    string::lcs::SPECS,
+    string::number::SPECS,
+    string::set::SPECS,
+];
 
 /// Longest name of a command, in bytes.
 const NAME_BYTES_MAX: usize = 16;

@@ -85,6 +85,20 @@ impl KeyspaceStats {
     }
 }
 
+/// Bounds on what commands may make, which `CONFIG SET` can change.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyspaceLimits {
+    /// Longest string that `APPEND` and `SETRANGE` make, and most memory that `LCS` takes for its
+    /// work, in bytes (`proto-max-bulk-len`).
+    pub string_bytes_max: u64,
+}
+
+impl Default for KeyspaceLimits {
+    fn default() -> Self {
+        KeyspaceLimits { string_bytes_max: 512 * 1024 * 1024 }
+    }
+}
+
 /// Size of one database in a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DatabaseSize {
@@ -109,6 +123,8 @@ pub struct Keyspace {
     pub clock: AccessClock,
     /// Counters.
     pub stats: KeyspaceStats,
+    /// Bounds.
+    pub limits: KeyspaceLimits,
     /// Effects of this turn.
     pub journal: Journal,
     #[expect(dead_code, reason = "active expiry begins with the next commit")]
@@ -129,6 +145,7 @@ impl Keyspace {
             touching: true,
             clock: AccessClock::default(),
             stats: KeyspaceStats::default(),
+            limits: KeyspaceLimits::default(),
             journal: Journal::default(),
             expiry: expiry::Cursor::default(),
             lent: lend::LentKeys::default(),
@@ -306,6 +323,10 @@ impl Keyspace {
                 Deadline::At(at) => Some(at),
             };
             entry.replace(value, new);
+            if self.touching {
+                let access = self.clock.touched(entry.access());
+                entry.set_access(access);
+            }
             self.used = self.used + entry.allocated() - before;
             database.volatile += usize::from(new.is_some());
             database.volatile -= usize::from(old.is_some());
