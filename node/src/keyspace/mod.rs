@@ -160,6 +160,7 @@ impl Keyspace {
         };
         self.clock.lfu_log_factor = config.lfu_log_factor;
         self.clock.lfu_decay_minutes = config.lfu_decay_minutes;
+        self.limits.string_bytes_max = config.proto_bulk_max_bytes;
     }
 
     /// Sets time and database for the commands that follow.
