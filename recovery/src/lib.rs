@@ -3,6 +3,7 @@
 //! Modules in reading order: [`record`] (what is logged), [`frame`] and [`FrameBuilder`] (how
 //! records are stored together), [`store`] (what is needed of a store), [`LogWriter`] (appending,
 //! snapshots, trimming), [`open`] and [`Replay`] (reading everything back, checked),
+//! [`InspectionCopy`] (looking without touching), [`repair`] (saving what is intact),
 //! [`state`] (the fold of records), [`guard`], [`limits`].
 //!
 //! # A piece of a frame, format 1
@@ -52,8 +53,10 @@ pub use crate::record::{
 };
 pub use crate::replay::{Block, BlockKind, OpenMode, Replay, open};
 pub use crate::report::{Progress, SnapshotSummary, VerifyReport};
+pub use crate::salvage::{RepairProgress, RepairReport, repair};
 pub use crate::writer::{DiskSpace, Healed, LogCounters, LogWriter, TrimProgress};
 
+mod carve;
 mod directory;
 mod error;
 mod extent;
@@ -68,6 +71,7 @@ mod notes;
 pub mod record;
 mod replay;
 mod report;
+mod salvage;
 mod scan;
 mod sled_store;
 pub mod state;

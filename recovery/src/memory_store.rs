@@ -68,6 +68,10 @@ impl MemoryDisk {
             let mut change = change.clone();
             if let (Some(value), Some(torn), true) = (&mut change.1, torn_bytes, index + 1 == kept)
             {
+                if image.contains_key(&change.0) {
+                    // A store replaces values as a whole: the old one is still there.
+                    break;
+                }
                 value.truncate(torn);
             }
             apply(&mut image, change);
@@ -99,7 +103,9 @@ impl MemoryStore {
         let mut change = (key.to_vec(), value.map(<[u8]>::to_vec));
         let failed = state.step();
         if let Err(failure) = failed {
-            let (Some(value), Some(torn)) = (&mut change.1, failure.torn_bytes) else {
+            let is_new = !state.live.contains_key(key);
+            let (Some(value), Some(torn), true) = (&mut change.1, failure.torn_bytes, is_new)
+            else {
                 return Err(failure.error());
             };
             value.truncate(torn);

@@ -71,6 +71,10 @@ impl Block {
         RecordCursor::new(self.payload(), self.count)
     }
 
+    pub(crate) fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
     /// Returns the bytes that the block takes in the store.
     pub fn stored_bytes(&self) -> u64 {
         self.frame.stored_bytes as u64
@@ -188,6 +192,10 @@ impl Replay {
                 written: commit.written,
             })
             .collect()
+    }
+
+    pub(crate) fn commits(&self) -> Vec<SnapshotCommit> {
+        self.commits.iter().flatten().copied().collect()
     }
 
     /// Returns how far reading has come.

@@ -27,7 +27,7 @@ const _: () = assert!(PIECE_BYTES_MAX * 18 < SEGMENT_BYTES / 4);
 const CACHE_BYTES: u64 = 1 << 20;
 
 /// Bytes read or written after which the page cache is emptied.
-const EVICT_BYTES: usize = 8 << 20;
+const EVICT_BYTES: usize = 16 << 20;
 
 /// Keys of the ballast; sled splits pages of ordered insertions at eight.
 const BALLAST_KEYS: u32 = 2600;

@@ -15,6 +15,7 @@ use crate::sled_store::SledStore;
 use crate::store::{LogStore, StoreError};
 
 mod compaction;
+mod restore;
 
 /// Appends frames, writes snapshots and removes what snapshots cover.
 ///

@@ -1,5 +1,7 @@
 //! A log on disk: written, closed, opened again, compacted, refused.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::fs;

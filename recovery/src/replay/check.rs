@@ -278,6 +278,11 @@ fn chunk_place(place: &[u8]) -> Option<(PartitionId, u64, u32)> {
 }
 
 impl Block {
+    /// Makes the block of a chunk that was not read from a store.
+    pub(crate) fn of_chunk(partition: PartitionId, frame: crate::frame::Frame) -> Self {
+        Self::new(BlockKind::Snapshot { partition }, frame)
+    }
+
     pub(super) fn new(kind: BlockKind, frame: crate::frame::Frame) -> Self {
         let (written, count): (UnixMillis, u32) = (frame.header.written, frame.header.count);
         Self { kind, written, count, frame }

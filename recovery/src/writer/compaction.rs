@@ -29,7 +29,7 @@ impl LogWriter {
             return Err(LogError::DiskFull(text));
         }
         debug_assert!(chunk.partitions().iter().all(|found| found == partition));
-        let (generation, number) = self.begin_snapshot(partition);
+        let (generation, number) = self.begin_snapshot(partition, written);
         let count = chunk.count();
         let header = FrameHeader {
             partition: Some(partition),
@@ -76,7 +76,7 @@ impl LogWriter {
         written: UnixMillis,
     ) -> Result<SequenceNumber, LogError> {
         self.check_poison()?;
-        let (generation, chunks) = self.begin_snapshot(partition);
+        let (generation, chunks) = self.begin_snapshot(partition, written);
         let snapshots = self.extent.of(partition);
         let new = snapshots.writing.take().unwrap_or_default();
         let records = new.records;
@@ -155,15 +155,20 @@ impl LogWriter {
 
     /// Returns the generation of the partition's snapshot being written, beginning one if there
     /// is none, and the number of its next chunk.
-    fn begin_snapshot(&mut self, partition: PartitionId) -> (u64, u32) {
-        let generation = self.extent.next_generation;
+    ///
+    /// Generations grow, and are times: one that a crash removed is not given anew, so that a
+    /// repair that finds chunks of it in raw files cannot mix the two up.
+    fn begin_snapshot(&mut self, partition: PartitionId, now: UnixMillis) -> (u64, u32) {
+        let generation = self.extent.next_generation.max(now.0);
         let snapshots = self.extent.of(partition);
         let is_new = snapshots.writing.is_none();
         let writing = snapshots
             .writing
             .get_or_insert_with(|| StoredSnapshot { generation, ..StoredSnapshot::default() });
         let begun = (writing.generation, writing.chunk_pieces.len() as u32);
-        self.extent.next_generation += u64::from(is_new);
+        if is_new {
+            self.extent.next_generation = generation + 1;
+        }
         begun
     }
 

@@ -1,0 +1,355 @@
+//! Repair: a new data directory from everything intact in a damaged one.
+//!
+//! What the store still gives counts first, as it knows what was removed or written anew. What it
+//! does not give is searched for in its raw files. Sequence numbers stay as they were; where
+//! records are missing, a note in the new log says so, and a node starts with a warning.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::carve::Carved;
+use crate::directory::{InspectionCopy, check_is_data_directory, lock_for_reading};
+use crate::error::{DamageKind, LogError, newer_record};
+use crate::frame::Frame;
+use crate::frame_builder::{FrameBuilder, PartitionSet};
+use crate::limits::PARTITIONS;
+use crate::mark::{Mark, MarkFile, MarkState};
+use crate::notes::SnapshotCommit;
+use crate::record::{PartitionId, RecordCursor, SequenceNumber, UnixMillis};
+use crate::replay::{Block, BlockKind, OpenMode, Replay, open};
+use crate::report::VerifyReport;
+use crate::sled_store::SledStore;
+use crate::store::StoreError;
+use crate::writer::LogWriter;
+
+/// What a repair saved, and what not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RepairReport {
+    /// What was found in the damaged directory through its store; none if that did not open.
+    pub source: Option<VerifyReport>,
+    /// Records of the log saved.
+    pub records: u64,
+    /// Frames saved, and how many of them only the raw files gave.
+    pub frames: u64,
+    /// Frames that only the raw files gave.
+    pub carved_frames: u64,
+    /// Snapshots saved whole.
+    pub snapshots: u64,
+    /// Partitions whose snapshot is saved in part or not at all, in words.
+    pub damaged_snapshots: Vec<String>,
+    /// Records that are lost: first and one after the last.
+    pub lost: Vec<(SequenceNumber, SequenceNumber)>,
+    /// Frames whose checksum is right but whose records are not; they count as lost.
+    pub unreadable_frames: u64,
+}
+
+impl RepairReport {
+    /// Returns whether the store did not open, or could not be read to its end.
+    fn source_gave_up(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| {
+            source.damages.iter().any(|damage| damage.kind == DamageKind::Store)
+        })
+    }
+
+    fn source_has_damaged(&self, wanted: PartitionId) -> bool {
+        let source = self.source.as_ref();
+        source.into_iter().flat_map(|source| &source.damages).any(|damage| match damage.kind {
+            DamageKind::Snapshot { partition, .. } => partition == wanted,
+            _ => false,
+        })
+    }
+}
+
+/// What a repair is doing, for a progress bar: a phase, and bytes or records done and in all.
+pub type RepairProgress<'a> = dyn FnMut(&'static str, u64, u64) + 'a;
+
+/// Makes a new data directory `output` from all that is intact in `dir`, which is only read.
+///
+/// Needs space for a copy of `dir` in the directory for temporary files and for the new one.
+///
+/// # Errors
+///
+/// When a node has `dir` open, when `output` is not empty, when a newer version wrote the log,
+/// and when reading or writing fails.
+pub fn repair(
+    dir: &Path,
+    output: &Path,
+    now: UnixMillis,
+    progress: &mut RepairProgress<'_>,
+) -> Result<RepairReport, LogError> {
+    check_is_data_directory(dir)?;
+    if std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some()) {
+        let reason = "directory is not empty".to_owned();
+        return Err(LogError::File { action: "repair into", path: output.to_owned(), reason });
+    }
+    let copy = InspectionCopy::new(dir, |done, total| progress("copying", done, total))?;
+    let _lock = lock_for_reading(dir)?;
+    let carved = Carved::search(dir, |done, total| progress("searching", done, total))?;
+    let mark = read_mark(&copy)?;
+    let report = survey(&copy, mark, progress)?;
+    let mut target = open(output, OpenMode::Create)?;
+    if let Some(block) = target.next() {
+        block?;
+    }
+    let (writer, _) = target.finish()?;
+    let repair = Repair { carved, writer, now, written: UnixMillis(0), report };
+    repair.run(&copy, mark, progress)
+}
+
+/// Reads the whole store once, to learn what is damaged.
+fn survey(
+    copy: &InspectionCopy,
+    mark: Option<Mark>,
+    progress: &mut RepairProgress<'_>,
+) -> Result<RepairReport, LogError> {
+    let mut report = RepairReport::default();
+    if let Some(mut replay) = open_store(copy, mark)? {
+        while let Some(block) = replay.next() {
+            block?;
+            let state = replay.progress();
+            progress("reading", state.records, state.records_total);
+        }
+        report.source = Some(replay.report().clone());
+    }
+    Ok(report)
+}
+
+/// Opens the copy's store whatever its `FORMAT` and mark files say; none if it does not open.
+fn open_store(copy: &InspectionCopy, mark: Option<Mark>) -> Result<Option<Replay>, LogError> {
+    let store = match SledStore::open(&copy.path().join("log")) {
+        Ok(store) => store,
+        Err(StoreError::Damaged(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match Replay::survey(Box::new(store), copy.source().display().to_string(), mark) {
+        Ok(replay) => Ok(Some(replay)),
+        Err(LogError::Damaged(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_mark(copy: &InspectionCopy) -> Result<Option<Mark>, LogError> {
+    Ok(match MarkFile::open(&copy.path().join("mark"))?.1 {
+        MarkState::Known(mark) => Some(mark),
+        MarkState::New | MarkState::Damaged => None,
+    })
+}
+
+/// A repair under way.
+struct Repair {
+    carved: Carved,
+    writer: LogWriter,
+    now: UnixMillis,
+    /// When the last saved frame was written.
+    written: UnixMillis,
+    report: RepairReport,
+}
+
+impl Repair {
+    fn run(
+        mut self,
+        copy: &InspectionCopy,
+        mark: Option<Mark>,
+        progress: &mut RepairProgress<'_>,
+    ) -> Result<RepairReport, LogError> {
+        let mut replay = open_store(copy, mark)?;
+        let trimmed = match &self.report.source {
+            Some(source) if replay.is_some() => source.trimmed,
+            _ => self.carved.trimmed,
+        };
+        self.writer.restore_start(trimmed, self.now)?;
+        let damaged = self.damaged_partitions();
+        let commits = self.choose_commits(replay.as_ref(), &damaged);
+        let cut = commits.iter().map(|commit| commit.cut).max().unwrap_or_default();
+        for partition in damaged.iter() {
+            match commits.iter().find(|commit| commit.partition == partition) {
+                Some(commit) => self.carve_snapshot(commit)?,
+                None if self.report.source_has_damaged(partition) => {
+                    let text = format!("partition {partition}: its snapshot is lost");
+                    self.report.damaged_snapshots.push(text);
+                }
+                None => {}
+            }
+        }
+        let mut open_snapshot: Option<PartitionId> = None;
+        while let Some(block) = replay.as_mut().and_then(Iterator::next) {
+            let block = block?;
+            let state = replay.as_ref().map(Replay::progress).unwrap_or_default();
+            progress("writing", state.records, state.records_total);
+            match block.kind {
+                BlockKind::Snapshot { partition } if damaged.contains(partition) => {}
+                BlockKind::Snapshot { partition } => {
+                    if let Some(last) = open_snapshot.filter(|last| *last != partition) {
+                        self.commit(&commits, last)?;
+                    }
+                    open_snapshot = Some(partition);
+                    self.save_chunk(partition, &block)?;
+                }
+                BlockKind::Frame { first } => {
+                    if let Some(last) = open_snapshot.take() {
+                        self.commit(&commits, last)?;
+                    }
+                    self.carve_frames(first)?;
+                    self.save_frame(first, block.frame(), false)?;
+                }
+            }
+        }
+        if let Some(last) = open_snapshot {
+            self.commit(&commits, last)?;
+        }
+        self.commit_empty(&commits, &damaged)?;
+        self.carve_frames(SequenceNumber(u64::MAX))?;
+        self.end(mark.map_or(cut, |mark| mark.end.max(cut)))
+    }
+
+    /// Notes what is missing at the end, so that its numbers are not given anew, and closes.
+    fn end(mut self, known: SequenceNumber) -> Result<RepairReport, LogError> {
+        let next = self.writer.next_sequence();
+        if next < known {
+            self.report.lost.push((next, known));
+            self.writer.restore_gap(known, self.now)?;
+        }
+        self.writer.close()?;
+        Ok(self.report)
+    }
+
+    /// Returns the snapshots that count: the store's, and for damaged ones the newest found.
+    fn choose_commits(
+        &self,
+        replay: Option<&Replay>,
+        damaged: &PartitionSet,
+    ) -> Vec<SnapshotCommit> {
+        let mut chosen: Vec<SnapshotCommit> = replay.map_or(Vec::new(), Replay::commits);
+        for (&(partition, _), commit) in self.carved.commits.iter().rev() {
+            // In reverse order a partition's newest generation comes first.
+            let is_known = chosen.iter().any(|known| known.partition == partition);
+            if damaged.contains(partition) && !is_known {
+                chosen.push(*commit);
+            }
+        }
+        chosen
+    }
+
+    /// Returns the partitions whose snapshot the store does not give: all, if it gave up.
+    fn damaged_partitions(&self) -> PartitionSet {
+        let mut damaged = PartitionSet::default();
+        for partition in (0..PARTITIONS as u16).map(PartitionId) {
+            if self.report.source_gave_up() || self.report.source_has_damaged(partition) {
+                damaged.insert(partition);
+            }
+        }
+        damaged
+    }
+
+    /// Saves what the raw files hold of a snapshot that the store does not give whole.
+    fn carve_snapshot(&mut self, commit: &SnapshotCommit) -> Result<(), LogError> {
+        let partition = commit.partition;
+        let mut missing = 0;
+        for number in 0..commit.chunks {
+            match self.carved.chunk(partition, commit.generation, number) {
+                Some(frame) => self.save_chunk(partition, &Block::of_chunk(partition, frame))?,
+                None => missing += 1,
+            }
+        }
+        self.writer.commit_snapshot_at(partition, commit.epoch, commit.cut, self.now)?;
+        if missing == 0 {
+            self.report.snapshots += 1;
+        } else {
+            let text = format!("partition {partition}: {missing} of {} chunks", commit.chunks);
+            self.report.damaged_snapshots.push(format!("{text} are lost"));
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        commits: &[SnapshotCommit],
+        partition: PartitionId,
+    ) -> Result<(), LogError> {
+        let Some(commit) = commits.iter().find(|commit| commit.partition == partition) else {
+            return Ok(());
+        };
+        self.writer.commit_snapshot_at(partition, commit.epoch, commit.cut, self.now)?;
+        self.report.snapshots += 1;
+        Ok(())
+    }
+
+    /// Commits the snapshots without chunks: partitions that were empty.
+    fn commit_empty(
+        &mut self,
+        commits: &[SnapshotCommit],
+        damaged: &PartitionSet,
+    ) -> Result<(), LogError> {
+        let is_left =
+            |commit: &&SnapshotCommit| commit.chunks == 0 && !damaged.contains(commit.partition);
+        for commit in commits.iter().filter(is_left) {
+            self.commit(commits, commit.partition)?;
+        }
+        Ok(())
+    }
+
+    fn save_chunk(&mut self, partition: PartitionId, block: &Block) -> Result<(), LogError> {
+        match builder_of(block.payload(), block.count)? {
+            Some(mut chunk) => self.writer.write_chunk(partition, &mut chunk, block.written),
+            None => {
+                self.report.unreadable_frames += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Saves a frame of records at its place; what lies between it and the last is lost.
+    fn save_frame(
+        &mut self,
+        first: SequenceNumber,
+        frame: &Frame,
+        is_carved: bool,
+    ) -> Result<(), LogError> {
+        let Some(mut builder) = builder_of(frame.payload(), frame.header.count)? else {
+            self.report.unreadable_frames += 1;
+            return Ok(());
+        };
+        let next = self.writer.next_sequence();
+        if first > next {
+            self.report.lost.push((next, first));
+            self.writer.restore_gap(first, self.now)?;
+        } else if first < next && self.report.frames > 0 {
+            self.report.unreadable_frames += 1;
+            return Ok(());
+        }
+        self.writer.restore_frame(first, &mut builder, frame.header.written)?;
+        self.written = frame.header.written;
+        self.report.frames += 1;
+        self.report.carved_frames += u64::from(is_carved);
+        self.report.records += u64::from(frame.header.count);
+        Ok(())
+    }
+
+    /// Saves the frames that only the raw files hold, up to one that the store gives.
+    fn carve_frames(&mut self, limit: SequenceNumber) -> Result<(), LogError> {
+        let mut from = self.writer.next_sequence();
+        while let Some(first) = self.carved.next_frame(from).filter(|first| *first < limit) {
+            from = first.plus(1);
+            let Some(frame) = self.carved.frame(first, self.written) else { continue };
+            let end = first.plus(frame.header.count.into());
+            if end <= limit {
+                self.save_frame(first, &frame, true)?;
+                from = end;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks the records of a payload and puts them into a builder; none if any is unreadable.
+fn builder_of(payload: &[u8], count: u32) -> Result<Option<FrameBuilder>, LogError> {
+    let mut builder = FrameBuilder::new();
+    for record in RecordCursor::new(payload, count) {
+        match record {
+            Ok(record) => builder.push(&record),
+            Err(error) => return newer_record(&error).map_or(Ok(None), Err),
+        };
+    }
+    Ok(Some(builder))
+}

@@ -1,0 +1,184 @@
+//! Every kind of damage to the files of a log: a node starts as documented or refuses, `verify`
+//! says the same as the node, and `repair` saves everything but what it calls lost.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::{Model, NOW, Random, Step, assert_same_state, recover, with_record};
+use distcache_recovery::state::Keyspace;
+use distcache_recovery::{
+    InspectionCopy, LogError, OpenMode, RepairReport, SequenceNumber, open, repair,
+};
+
+/// A log of frames alone, with the seeds of its records.
+struct Sample {
+    dir: tempfile::TempDir,
+    seeds: Vec<u64>,
+    state: Keyspace,
+}
+
+impl Sample {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _, state) = recover(open(dir.path(), OpenMode::Create).unwrap()).unwrap();
+        let mut model = Model::new(log, state);
+        let mut random = Random::new(5);
+        let mut all = Vec::new();
+        for _ in 0..60 {
+            let seeds: Vec<u64> = (0..8).map(|_| random.below(1 << 40)).collect();
+            model.run(&Step::Append(seeds.clone())).unwrap();
+            all.extend(seeds);
+        }
+        model.log.close().unwrap();
+        Self { dir, seeds: all, state: model.state }
+    }
+
+    /// Returns a private copy of the log, to be damaged.
+    fn copy(&self) -> tempfile::TempDir {
+        copy_of(self.dir.path())
+    }
+
+    /// Returns the state without the records in these ranges.
+    fn state_without(&self, lost: &[(SequenceNumber, SequenceNumber)]) -> Keyspace {
+        let mut state = Keyspace::default();
+        for (sequence, seed) in self.seeds.iter().enumerate() {
+            let sequence = SequenceNumber(sequence as u64);
+            if !lost.iter().any(|(first, end)| (*first..*end).contains(&sequence)) {
+                with_record(*seed, |record| state.apply(record).unwrap());
+            }
+        }
+        state
+    }
+
+    /// Checks node, verify and repair against each other on a damaged copy; returns whether the
+    /// node started.
+    fn check(&self, dir: &Path, what: &str) -> bool {
+        let verified = InspectionCopy::new(dir, |_, _| ()).and_then(|copy| copy.verify(|_| ()));
+        let repaired = tempfile::tempdir().unwrap();
+        let repair = repair(dir, repaired.path(), NOW, &mut |_, _, _| ());
+        let node = open(dir, OpenMode::Existing).map_err(Box::new).and_then(recover);
+        match (&node, &verified) {
+            (Ok((_, _, state)), Ok(report)) => {
+                assert!(report.is_intact(), "{what}: verify sees damage: {:?}", report.damages);
+                assert_same_state(state, &self.state, what);
+            }
+            (Err(node), Ok(report)) => {
+                assert!(!report.is_intact(), "{what}: only the node sees damage: {node}");
+                assert!(node.to_string().contains("distcache-log repair"), "{what}: {node}");
+            }
+            (Err(node), Err(verify)) => {
+                assert!(matches!(verify, LogError::NewerFormat { .. }), "{what}: {verify}");
+                assert!(matches!(**node, LogError::NewerFormat { .. }), "{what}: {node}");
+            }
+            (Ok(_), Err(error)) => panic!("{what}: only verify fails: {error}"),
+        }
+        match repair {
+            Ok(report) => self.check_repaired(repaired.path(), &report, what),
+            Err(error) => assert!(matches!(error, LogError::NewerFormat { .. }), "{what}: {error}"),
+        }
+        node.is_ok()
+    }
+
+    fn check_repaired(&self, dir: &Path, report: &RepairReport, what: &str) {
+        let (log, found, state) = recover(open(dir, OpenMode::Existing).unwrap()).unwrap();
+        assert_eq!(found.declared_gaps, report.lost, "{what}");
+        let lost: u64 = report.lost.iter().map(|(first, end)| end.0 - first.0).sum();
+        assert_eq!(report.records + lost, log.next_sequence().0, "{what}: every record counted");
+        let mut lost = report.lost.clone();
+        lost.push((log.next_sequence(), SequenceNumber(u64::MAX)));
+        assert_same_state(&state, &self.state_without(&lost), what);
+    }
+}
+
+fn copy_of(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for (name, _) in files(dir) {
+        let to = copy.path().join(&name);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(dir.join(&name), to).unwrap();
+    }
+    fs::create_dir_all(copy.path().join("log/blobs")).unwrap();
+    copy
+}
+
+fn files(dir: &Path) -> Vec<(PathBuf, usize)> {
+    let mut files = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let len = fs::metadata(&path).unwrap().len() as usize;
+                files.push((path.strip_prefix(dir).unwrap().to_owned(), len));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Damages the copies' files at places spread over those with content, and checks each.
+fn for_places(tries: usize, damage: impl Fn(&mut Vec<u8>, usize)) -> (usize, usize) {
+    let sample = Sample::new();
+    let mut random = Random::new(17);
+    let (mut started, mut refused) = (0, 0);
+    for (name, len) in files(sample.dir.path()) {
+        if len == 0 {
+            continue;
+        }
+        // Of the large file the part that is used; small ones get fewer tries.
+        let bytes = fs::read(sample.dir.path().join(&name)).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
+        let tries = if used > 10_000 { tries } else { tries.div_ceil(6) };
+        for _ in 0..tries {
+            let at = random.below(used as u64) as usize;
+            let copy = sample.copy();
+            let path = copy.path().join(&name);
+            let mut bytes = bytes.clone();
+            damage(&mut bytes, at);
+            fs::write(path, bytes).unwrap();
+            let what = format!("{} at byte {at}", name.display());
+            if sample.check(copy.path(), &what) { started += 1 } else { refused += 1 }
+        }
+    }
+    println!("{started} started, {refused} refused");
+    (started, refused)
+}
+
+#[test]
+fn one_flipped_byte_anywhere_is_harmless_or_refused() {
+    let (started, refused) = for_places(30, |bytes, at| bytes[at] ^= 0x21);
+    assert!(started > 0 && refused > 0, "{started} started, {refused} refused");
+}
+
+#[test]
+fn truncation_anywhere_is_harmless_or_refused() {
+    let (_, refused) = for_places(18, |bytes, at| bytes.truncate(at));
+    assert!(refused > 0);
+}
+
+#[test]
+fn a_zeroed_block_anywhere_is_harmless_or_refused() {
+    let (_, refused) = for_places(18, |bytes, at| {
+        let begin = at / 4096 * 4096;
+        let end = bytes.len().min(begin + 4096);
+        bytes[begin..end].fill(0);
+    });
+    assert!(refused > 0);
+}
+
+#[test]
+fn missing_files_are_refused_and_repaired() {
+    let sample = Sample::new();
+    for name in ["FORMAT", "mark", "log/db", "log/conf"] {
+        let copy = sample.copy();
+        fs::remove_file(copy.path().join(name)).unwrap();
+        sample.check(copy.path(), &format!("no {name}"));
+    }
+}
