@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} PYTHONDONTWRITEBYTECODE=1
 step_format() { cargo fmt --all --check; }
 step_lint() { cargo clippy --workspace --all-targets --all-features --locked -- -D warnings; }
 # The README's command; then the tests of the typed client, which is an optional feature.
-step_test() { cargo test --workspace --locked; }
+step_test() { cargo test --workspace --locked --no-fail-fast; }
 step_client() { cargo test -p distcache-protocol --all-features --locked; }
 step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked; }
 

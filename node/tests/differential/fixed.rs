@@ -64,7 +64,7 @@ pub(crate) fn raw() -> Vec<(String, Vec<u8>)> {
         b"SET a 1\r\nRENAME a b\r\nGET a\r\nGET b\r\nSET c 2\r\nRENAME b c\r\nGET c\r\nDBSIZE\r\n",
         b"QUIT now\r\n",
         b"RESET\r\n",
-        b"HELLO 3\r\nGET none\r\nRESET\r\nGET none\r\n",
+        b"CLIENT REPLY SKIP\r\nHELLO 3\r\nGET none\r\nRESET\r\nGET none\r\n",
     ];
     let mut streams: Vec<(String, Vec<u8>)> = STREAMS
         .iter()

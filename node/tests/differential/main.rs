@@ -11,6 +11,7 @@ mod compare;
 mod differences;
 mod fixed;
 mod grammar;
+mod introspection;
 mod options;
 mod run;
 mod step;
@@ -23,13 +24,20 @@ use support::server::Server;
 /// Sequences of one test unless `DISTCACHE_TEST_CASES` says otherwise: a few seconds.
 const SEQUENCES: u64 = 2_000;
 
+fn check(pair: &Pair, name: &str) {
+    pair.check_fixed();
+    pair.check_raw();
+    pair.check_random(name, SEQUENCES);
+}
+
 /// The two tables and the generator cry no wolf: Redis differs from itself nowhere.
 #[test]
 fn a_real_redis_equals_itself() {
     let pair = Pair::new(Server::redis(&[]), Server::redis(&[]));
-    pair.check_random("redis and redis", SEQUENCES);
-    pair.check_fixed();
-    pair.check_raw();
+    check(&pair, "redis and redis");
+    pair.check_info();
+    pair.check_client_fields();
+    pair.check_command_table();
 }
 
 /// The harness can fail: a Redis with fewer databases is told apart, and the report is short.

@@ -59,6 +59,16 @@ impl Pair {
         Self { tested, reference }
     }
 
+    /// Returns the server under test.
+    pub(crate) fn tested(&self) -> &Server {
+        &self.tested
+    }
+
+    /// Returns the real Redis.
+    pub(crate) fn reference(&self) -> &Server {
+        &self.reference
+    }
+
     /// Runs random sequences, half of them in RESP3.
     ///
     /// # Panics
