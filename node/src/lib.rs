@@ -6,7 +6,7 @@
 //! to the operation log, and the connection writes the replies in request order.
 //!
 //! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
-//! [`node`], [`config`], [`limits`], [`clock`].
+//! [`node`], [`start`], [`config`], [`logger`], [`limits`], [`clock`].
 
 pub mod actors;
 pub mod clock;
@@ -15,8 +15,10 @@ pub mod compaction;
 pub mod config;
 pub mod keyspace;
 pub mod limits;
+pub mod logger;
 pub mod node;
 pub mod oplog;
 pub mod records;
 pub mod server;
 pub mod shard;
+pub mod start;

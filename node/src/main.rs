@@ -1,71 +1,35 @@
-//! The node's program.
+//! The node's program: reads the configuration, then runs a node or prints what was asked for.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::process::ExitCode;
 
-use actix_rt::{Arbiter, System};
-use distcache_node::actors::oplog::LogHandle;
-use distcache_node::actors::shard::{Shard, ShardHandle};
-use distcache_node::keyspace::{KeyHasher, Keyspace, ShardId};
-use distcache_node::node::Node;
-use distcache_node::oplog::LogStatus;
-use distcache_node::oplog::load::{LoadProgress, load};
-use distcache_node::shard::ShardState;
-use distcache_node::shard::memory::{MemoryGate, MemoryUsage};
-use distcache_node::{clock, server};
+use distcache_node::config::{self, Launch, LaunchError};
+use distcache_node::start;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> anyhow::Result<()> {
-    let system = System::new();
-    system.block_on(async move {
-        let distcache_node::config::Launch::Run { config, .. } =
-            distcache_node::config::launch(std::env::args_os(), std::env::vars_os())?
-        else {
-            return Ok(());
-        };
-        let config = Arc::new(config);
-        let shards = config.current().shard_count();
-        let port = config.current().port;
-        let hasher = KeyHasher::new(clock::random_seed());
-        let arbiters: Vec<Arbiter> = (0..shards).map(|_| Arbiter::new()).collect();
-        let log_arbiter = Arbiter::new();
-        let log = config.current().oplog.then(|| {
-            LogHandle::start(&log_arbiter.handle(), LogStatus::new(config.current().fsync))
-        });
-        let usage = Arc::new(MemoryUsage::new(shards));
-        let addresses = arbiters
-            .iter()
-            .enumerate()
-            .map(|(index, arbiter)| {
-                let hasher = hasher.clone();
-                let id = ShardId { index: index as u16, count: shards as u16 };
-                let gate = MemoryGate::new(usage.clone(), index, config.clone());
-                let log = log.clone();
-                ShardHandle::start(&arbiter.handle(), move || {
-                    let status = log.as_ref().map(|log| log.status.clone());
-                    Shard::new(ShardState::new(Keyspace::new(id, 16, hasher), gate, status), log)
-                })
-            })
-            .collect::<Vec<ShardHandle>>();
-        if let Some(log) = &log {
-            let dir = config.current().data_dir.clone();
-            let replay = distcache_recovery::open(&dir, distcache_recovery::OpenMode::Create)?;
-            let senders: Vec<_> = addresses
-                .iter()
-                .cloned()
-                .map(|shard: ShardHandle| move |block| shard.load(block))
-                .collect();
-            let loaded =
-                std::thread::spawn(move || load(replay, &senders, &LoadProgress::default()));
-            let (writer, _) = loaded.join().expect("a panic aborts")?;
-            log.open(writer).await?;
+/// Exit code of a command line or configuration that cannot be used.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match launch() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("distcache-node: {error:#}");
+            let usage = error.downcast_ref::<LaunchError>().is_some();
+            if usage { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
         }
-        let node = Arc::new(Node::new(addresses, log, config, hasher));
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-        let handles = arbiters.iter().map(Arbiter::handle).collect();
-        actix_rt::spawn(distcache_node::compaction::run(node.clone()));
-        server::accept(listener, node, handles).await?;
-        Ok(())
-    })
+    }
+}
+
+fn launch() -> anyhow::Result<()> {
+    match config::launch(std::env::args_os(), std::env::vars_os())? {
+        Launch::Run { config, warnings } => Ok(start::run(config, &warnings)?),
+        Launch::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            // A reader that has seen enough, such as `head`, is no failure.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            result => Ok(result?),
+        },
+    }
 }

@@ -3,11 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tokio::sync::Notify;
+
 use crate::actors::oplog::LogHandle;
 use crate::actors::shard::ShardHandle;
+use crate::clock::{self, Ticks};
+use crate::command::TABLE;
 use crate::config::LiveConfig;
 use crate::keyspace::KeyHasher;
+use crate::oplog::load::LoadProgress;
+use crate::records::UnixMillis;
+use crate::server::counters::{CommandCounters, Counters, ErrorCounters};
+use crate::server::pause::Pause;
+use crate::server::registry::Registry;
 use crate::shard::holds::Ticket;
+use crate::shard::memory::MemoryUsage;
+
+/// The Redis whose commands and replies this node has; clients decide by it what they may use.
+pub const REDIS_VERSION: &str = "7.2.4";
 
 /// What all connections of a node share.
 pub struct Node {
@@ -15,35 +28,79 @@ pub struct Node {
     pub shards: Vec<ShardHandle>,
     /// The operation log, if the node has one.
     pub log: Option<LogHandle>,
+    /// The rest, which is there before the shards are.
+    pub parts: NodeParts,
+    /// The wish that the node stops.
+    pub stop: Stop,
+    tickets: AtomicU64,
+}
+
+impl std::ops::Deref for Node {
+    type Target = NodeParts;
+
+    fn deref(&self) -> &NodeParts {
+        &self.parts
+    }
+}
+
+/// What a node is made of beside its shards.
+pub struct NodeParts {
     /// The configuration, which `CONFIG SET` changes.
     pub config: Arc<LiveConfig>,
     /// How keys are hashed.
     pub hasher: KeyHasher,
-    tickets: AtomicU64,
-    next_client: AtomicU64,
+    /// What the shards use for keys.
+    pub memory: Arc<MemoryUsage>,
+    /// How far the rebuilding from the log has come.
+    pub loading: Arc<LoadProgress>,
+    /// The connected clients.
+    pub clients: Arc<Registry>,
+    /// What connections count.
+    pub counters: Counters,
+    /// What commands count that run on their connection, and refusals of all commands.
+    pub commands: CommandCounters,
+    /// Errors that connections answered with, by code.
+    pub errors: ErrorCounters,
+    /// `CLIENT PAUSE`.
+    pub pause: Pause,
+    /// Number of this run: 40 hexadecimal digits.
+    pub run_id: String,
+    /// TCP port that clients connect to.
+    pub port: u16,
+    /// When the node started.
+    pub started: UnixMillis,
+    /// The same in monotonic time.
+    pub started_ticks: Ticks,
+}
+
+impl NodeParts {
+    /// Returns the parts of a node with this many threads.
+    pub fn new(config: Arc<LiveConfig>, threads: usize, port: u16) -> Self {
+        let digits = || format!("{:016x}", clock::random_seed());
+        let mut run_id = digits() + &digits() + &digits();
+        run_id.truncate(40);
+        NodeParts {
+            config,
+            hasher: KeyHasher::new(clock::random_seed()),
+            memory: Arc::new(MemoryUsage::new(threads)),
+            loading: Arc::default(),
+            clients: Arc::default(),
+            counters: Counters::new(threads),
+            commands: CommandCounters::new(TABLE.len()),
+            errors: ErrorCounters::default(),
+            pause: Pause::default(),
+            run_id,
+            port,
+            started: clock::now(),
+            started_ticks: Ticks::now(),
+        }
+    }
 }
 
 impl Node {
     /// Returns a node of these shards.
-    pub fn new(
-        shards: Vec<ShardHandle>,
-        log: Option<LogHandle>,
-        config: Arc<LiveConfig>,
-        hasher: KeyHasher,
-    ) -> Self {
-        Node {
-            shards,
-            log,
-            config,
-            hasher,
-            tickets: AtomicU64::new(1),
-            next_client: AtomicU64::new(1),
-        }
-    }
-
-    /// Returns a number for a new connection.
-    pub fn next_client_id(&self) -> u64 {
-        self.next_client.fetch_add(1, Ordering::Relaxed)
+    pub fn new(parts: NodeParts, shards: Vec<ShardHandle>, log: Option<LogHandle>) -> Self {
+        Node { shards, log, parts, stop: Stop::default(), tickets: AtomicU64::new(1) }
     }
 
     /// Returns a number for a new hold.
@@ -54,5 +111,21 @@ impl Node {
     /// Number of databases.
     pub fn databases(&self) -> u16 {
         self.config.current().databases
+    }
+}
+
+/// The wish that the node stops: expressed once by a command, waited for by the start-up code.
+#[derive(Default)]
+pub struct Stop(Notify);
+
+impl Stop {
+    /// Asks the node to stop.
+    pub fn request(&self) {
+        self.0.notify_one();
+    }
+
+    /// Waits until somebody asks.
+    pub async fn requested(&self) {
+        self.0.notified().await;
     }
 }

@@ -5,11 +5,18 @@
 //! and README's table all come from the row.
 //!
 //! - [`args`], [`error`]: what command functions take and what they can refuse with;
-//! - the groups: [`generic`], [`string`], ...: pure functions, and their rows at the bottom of each file.
+//! - the groups: [`generic`], [`string`], ...: pure functions, and their rows at the bottom of
+//!   each file.
 
 pub mod args;
+mod client;
+mod config;
+mod connection;
 pub mod error;
 pub mod generic;
+mod help;
+mod row;
+mod server;
 pub mod string;
 
 use std::collections::HashMap;
@@ -61,6 +68,8 @@ impl Flags {
     pub const NO_MULTI: Flags = Flags(1 << 13);
     /// Where its keys are must be asked with `COMMAND GETKEYS`.
     pub const MOVABLE_KEYS: Flags = Flags(1 << 14);
+    /// Allowed while a script keeps others waiting, as in `COMMAND`'s flags.
+    pub const ALLOW_BUSY: Flags = Flags(1 << 15);
 
     /// Both sets together.
     pub const fn and(self, other: Flags) -> Flags {
@@ -218,11 +227,13 @@ impl CommandSpec {
 
 /// The rows of all groups, each group sorted as its file has it.
 pub const GROUPS: &[&[CommandSpec]] = &[
+    connection::SPECS,
     generic::expire::SPECS,
     generic::keys::SPECS,
     string::get::SPECS,
     string::lcs::SPECS,
     string::number::SPECS,
+    server::SPECS,
     string::set::SPECS,
 ];
 

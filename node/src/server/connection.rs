@@ -4,6 +4,7 @@
 //! one message with all its commands of this turn, and writes all replies with one call.
 
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::BytesMut;
 use distcache_protocol::error::ProtocolError;
@@ -14,9 +15,10 @@ use tokio::sync::oneshot;
 
 use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
-use super::session::Session;
+use super::session::{Replies, Session};
 use crate::actors::shard::Stopped;
-use crate::command::{Args, Command, Run};
+use crate::clock::{self, Ticks};
+use crate::command::{Args, Command, Flags, Run};
 use crate::limits::{
     BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, READ_GROWTH_BYTES_MAX, REPLY_BUFFER_KEPT_BYTES,
 };
@@ -67,9 +69,11 @@ impl Connection {
     pub async fn serve(mut self) -> io::Result<()> {
         loop {
             self.reserve();
-            if self.stream.read_buf(&mut self.input).await? == 0 {
+            let read = self.stream.read_buf(&mut self.input).await?;
+            if read == 0 {
                 return Ok(());
             }
+            self.begin(read)?;
             loop {
                 let more = self.turn().await?;
                 if self.session.closing {
@@ -79,6 +83,7 @@ impl Connection {
                     break;
                 }
             }
+            self.end();
         }
     }
 
@@ -86,6 +91,31 @@ impl Connection {
     fn reserve(&mut self) {
         let step = self.missing.min(READ_GROWTH_BYTES_MAX).min(self.input.len().max(1));
         self.input.reserve(step.max(READ_BUFFER_BYTES));
+    }
+
+    /// Tells others what has arrived: a few stores, as this is the request path.
+    #[inline]
+    fn begin(&mut self, read: usize) -> io::Result<()> {
+        self.session.refresh();
+        self.session.counters().input_bytes.add(read as u64);
+        let client = self.session.client();
+        client.busy.store(true, Relaxed);
+        client.active.store(clock::now().0, Relaxed);
+        client.input_bytes.store(self.input.len(), Relaxed);
+        client.input_capacity.store(self.input.capacity(), Relaxed);
+        if self.input.len() as u64 > self.session.config.query_buffer_max_bytes {
+            self.session.node.counters.input_limit_closed.fetch_add(1, Relaxed);
+            return Err(io::Error::other("client-query-buffer-limit"));
+        }
+        Ok(())
+    }
+
+    /// Tells others that all which has arrived is answered.
+    #[inline]
+    fn end(&self) {
+        let client = self.session.client();
+        client.input_bytes.store(self.input.len(), Relaxed);
+        client.busy.store(false, Relaxed);
     }
 
     /// Executes the complete requests in the buffer. Returns whether there may be more of them.
@@ -104,8 +134,10 @@ impl Connection {
 
     /// Decodes requests; returns the bytes they took, and whether the limit ended the turn.
     fn decode(&mut self) -> (usize, Result<bool, ProtocolError>) {
-        let limits =
-            DecodeLimits { authenticated: self.session.authenticated, ..DecodeLimits::default() };
+        let limits = DecodeLimits {
+            bulk_bytes_max: self.session.config.proto_bulk_max_bytes,
+            authenticated: self.session.authenticated,
+        };
         self.args.clear();
         self.requests.clear();
         let mut base = 0;
@@ -132,12 +164,17 @@ impl Connection {
         let input = self.input.split_to(consumed).freeze();
         let requests = std::mem::take(&mut self.requests);
         let args = std::mem::take(&mut self.args);
+        self.session.counters().commands.add(requests.len() as u64);
         let mut first = 0;
         for &end in &requests {
             let request = &args[first..end as usize];
             first = end as usize;
+            if self.is_unusual() {
+                self.prepare_unusual(&input, request).await?;
+            }
             match dispatch::admit(&self.session, &input, request) {
                 Ok((command, Route::Shard(shard))) => {
+                    self.session.client().last_command.store(command.index, Relaxed);
                     self.batches[shard as usize].push(command, request);
                     if self.batches.len() > 1 {
                         self.order.push(shard);
@@ -145,7 +182,7 @@ impl Connection {
                 }
                 Ok((command, Route::Here)) => {
                     self.run_batches(&input).await?;
-                    self.run_here(command, Args::new(&input, request)).await;
+                    self.run_here(command, Args::new(&input, request)).await?;
                 }
                 Ok((command, Route::ManyShards)) => {
                     self.run_batches(&input).await?;
@@ -157,11 +194,17 @@ impl Connection {
                 }
                 Err(error) => {
                     self.run_batches(&input).await?;
+                    self.session.node.errors.count(&error);
                     error.write(&mut self.output);
                 }
             }
             if self.session.closing {
                 break;
+            }
+            if self.session.replies == Replies::Skip {
+                self.run_batches(&input).await?;
+                self.output.truncate(0);
+                self.session.replies = Replies::On;
             }
         }
         self.run_batches(&input).await?;
@@ -170,18 +213,57 @@ impl Connection {
         Ok(())
     }
 
-    async fn run_here(&mut self, command: Command, args: Args<'_>) {
-        let before = self.output.len();
+    /// Whether a command cannot simply be run: replies are off, or there is a pause.
+    #[inline]
+    fn is_unusual(&self) -> bool {
+        self.session.replies != Replies::On || self.session.node.pause.is_active()
+    }
+
+    /// Waits while there is a pause, and separates the replies that are not for the client from
+    /// those that are.
+    async fn prepare_unusual(
+        &mut self,
+        input: &bytes::Bytes,
+        request: &[ArgRange],
+    ) -> io::Result<()> {
+        self.run_batches(input).await?;
+        self.flush().await?;
+        if self.session.replies == Replies::SkipNext {
+            self.session.replies = Replies::Skip;
+        }
+        let Ok((command, _)) = dispatch::admit(&self.session, input, request) else {
+            return Ok(());
+        };
+        let writes = command.spec.flags.has(Flags::WRITE);
+        let client = self.session.client();
+        client.blocked.store(true, Relaxed);
+        self.session.node.pause.wait(writes).await;
+        client.blocked.store(false, Relaxed);
+        Ok(())
+    }
+
+    async fn run_here(&mut self, command: Command, args: Args<'_>) -> io::Result<()> {
+        self.session.client().last_command.store(command.index, Relaxed);
+        let (before, start) = (self.output.len(), Ticks::now());
+        let was_muted = self.session.is_muted();
         let result = match command.spec.run {
             Run::Connection(run) => run(&mut self.session, args, &mut self.output),
             Run::Node(run) => run(&mut self.session, args, &mut self.output).await,
-            Run::Keyspace(_) | Run::Subcommand => return,
+            Run::Keyspace(_) | Run::Subcommand => return Ok(()),
         };
+        let node = &self.session.node;
+        node.commands.executed(command.index, Ticks::now().raw_since(start), result.is_err());
         if let Err(error) = result {
+            node.errors.count(&error);
             self.output.truncate(before);
             error.write(&mut self.output);
         }
         self.output.set_version(self.session.version);
+        if !was_muted && self.session.is_muted() {
+            // The replies so far are for the client still.
+            self.write().await?;
+        }
+        Ok(())
     }
 
     /// Sends the commands collected so far to their shards, and adds their replies to the output.
@@ -270,12 +352,29 @@ impl Connection {
         self.session.node.shards[shard].execute(batch).await
     }
 
-    /// Writes all replies so far.
+    /// Writes all replies so far, or forgets them if the client wants none.
     async fn flush(&mut self) -> io::Result<()> {
+        if self.session.is_muted() {
+            self.output.truncate(0);
+            return Ok(());
+        }
+        self.write().await
+    }
+
+    async fn write(&mut self) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
         }
+        let bytes = self.output.len();
+        self.session.counters().output_bytes.add(bytes as u64);
+        self.session.client().output_bytes.store(bytes, Relaxed);
+        let hard_limit = self.session.config.output_limits.normal.hard_bytes;
+        if hard_limit > 0 && bytes as u64 > hard_limit {
+            self.session.node.counters.output_limit_closed.fetch_add(1, Relaxed);
+            return Err(io::Error::other("client-output-buffer-limit"));
+        }
         self.stream.write_all(self.output.as_bytes()).await?;
+        self.session.client().output_bytes.store(0, Relaxed);
         if self.output.capacity() > REPLY_BUFFER_KEPT_BYTES {
             self.output = ReplyBuffer::new(self.session.version);
         }

@@ -4,7 +4,7 @@ use distcache_protocol::resp::ArgRange;
 use distcache_protocol::slot::slot_of;
 
 use super::session::Session;
-use crate::command::{Command, CommandError, Keys, Run, TABLE};
+use crate::command::{Command, CommandError, Flags, Keys, Run, TABLE};
 use crate::keyspace::ShardId;
 
 /// Where an admitted command runs.
@@ -31,8 +31,18 @@ pub fn admit(
     let name = args[0].of(input);
     let command = find(name, input, args)?;
     if !command.spec.accepts(args.len()) {
+        session.node.commands.rejected(command.index);
         let name = TABLE.full_name(command.index).to_owned();
         return Err(CommandError::WrongArity(name.into()));
+    }
+    if !session.authenticated && !command.spec.flags.has(Flags::NO_AUTH) {
+        session.node.commands.rejected(command.index);
+        return Err(CommandError::Other("NOAUTH Authentication required.".into()));
+    }
+    if session.node.loading.is_active() && !command.spec.flags.has(Flags::LOADING) {
+        session.node.commands.rejected(command.index);
+        let text = "LOADING Redis is loading the dataset in memory";
+        return Err(CommandError::Other(text.into()));
     }
     let route = match command.spec.run {
         Run::Keyspace(_) => route(session, command.spec.keys, input, args),

@@ -3,50 +3,171 @@
 //! - [`dispatch`]: every rejection, and the route of what is admitted;
 //! - [`connection`]: one task a client;
 //! - [`coordinate`]: commands whose keys live on several shards;
-//! - [`session`]: what is remembered of a client.
+//! - [`session`]: what is remembered of a client;
+//! - [`registry`]: the clients as others see them;
+//! - [`counters`], [`pause`], [`sweep`]: statistics, `CLIENT PAUSE`, closing those that must go.
 
 pub mod connection;
 pub mod coordinate;
+pub mod counters;
 pub mod dispatch;
+pub mod pause;
+pub mod registry;
 pub mod session;
+pub mod sweep;
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
-use tokio::net::TcpListener;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
 
+use crate::command::CommandError;
 use crate::node::Node;
+use crate::shard::ShardState;
 use connection::Connection;
+use registry::{Client, Registered, Socket};
 use session::Session;
 
+/// How long accepting rests after an error, such as too many open files.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How often [`finish`] looks whether all clients are gone.
+const FINISH_INTERVAL: Duration = Duration::from_millis(5);
+
 /// Accepts clients for ever, and gives them to the arbiters in turn.
-///
-/// # Errors
-/// What the listener reported.
-pub async fn accept(
-    listener: TcpListener,
-    node: Arc<Node>,
-    arbiters: Vec<ArbiterHandle>,
-) -> io::Result<()> {
-    for arbiter in arbiters.iter().cycle() {
-        let (stream, _) = listener.accept().await?;
-        let node = node.clone();
-        let stream = stream.into_std()?;
-        arbiter.spawn_fn(move || {
-            actix_rt::spawn(async move {
-                if let Err(error) = serve(stream, node).await {
-                    log::debug!(error = error.to_string().as_str(); "connection ended");
-                }
-            });
-        });
+pub async fn accept(listener: TcpListener, node: Arc<Node>, arbiters: Vec<ArbiterHandle>) {
+    for (thread, arbiter) in arbiters.iter().enumerate().cycle() {
+        match accept_one(&listener, &node).await {
+            Ok(Some((stream, client))) => start(&node, stream, client, thread, arbiter),
+            Ok(None) => {}
+            Err(error) => {
+                log::warn!(error = error.to_string().as_str(); "accepting a client failed");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
     }
-    Ok(())
 }
 
-async fn serve(stream: std::net::TcpStream, node: Arc<Node>) -> io::Result<()> {
-    let stream = tokio::net::TcpStream::from_std(stream)?;
+/// Accepts one client. `None`: it was refused, or is gone already.
+async fn accept_one(
+    listener: &TcpListener,
+    node: &Node,
+) -> io::Result<Option<(std::net::TcpStream, Arc<Client>)>> {
+    let (stream, address) = listener.accept().await?;
+    let config = node.config.current();
+    let Ok(local) = stream.local_addr() else { return Ok(None) };
+    let socket = Socket { address, local, descriptor: stream.as_raw_fd() };
+    let Some(client) = node.clients.add(socket, config.maxclients) else {
+        refuse(node, &stream, address);
+        return Ok(None);
+    };
+    node.counters.connections.fetch_add(1, Ordering::Relaxed);
+    if let Err(error) = prepare(&stream, config.tcp_keepalive_s) {
+        log::debug!(error = error.to_string().as_str(); "options of a new connection");
+    }
+    match stream.into_std() {
+        Ok(stream) => Ok(Some((stream, client))),
+        Err(error) => {
+            node.clients.remove(client.id);
+            Err(error)
+        }
+    }
+}
+
+fn refuse(node: &Node, stream: &TcpStream, address: SocketAddr) {
+    node.counters.rejected_connections.fetch_add(1, Ordering::Relaxed);
+    // A fresh socket has room for one line; a client that left needs no explanation.
+    let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
+    log::debug!(address = address.to_string().as_str(); "refused a client: maxclients");
+}
+
+fn prepare(stream: &TcpStream, keepalive_s: u32) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let id = node.next_client_id();
-    Connection::new(stream, Session::new(node, id)).serve().await
+    if keepalive_s == 0 {
+        return Ok(());
+    }
+    let time = Duration::from_secs(keepalive_s.into());
+    // As Redis: probes of a silent peer come three times as often as the first one.
+    let interval = (time / 3).max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+/// Starts a client's task on its arbiter.
+fn start(
+    node: &Arc<Node>,
+    stream: std::net::TcpStream,
+    client: Arc<Client>,
+    thread: usize,
+    arbiter: &ArbiterHandle,
+) {
+    let node = node.clone();
+    arbiter.spawn_fn(move || {
+        // Whatever happens to the task, the client leaves the registry with it.
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(_) => return drop(Registered::new(node.clients.clone(), client)),
+        };
+        let session = Session::new(node, client.clone(), thread);
+        let task = actix_rt::spawn(async move {
+            let id = session.id;
+            if let Err(error) = Connection::new(stream, session).serve().await {
+                log::debug!(client = id, error = error.to_string().as_str(); "connection ended");
+            }
+        });
+        client.served_by(task.abort_handle());
+    });
+}
+
+/// Closes all connections, those with a turn under way once it is done, but at the latest after
+/// `patience`.
+pub async fn finish(node: &Node, patience: Duration) {
+    let all_gone = async {
+        let mut interval = tokio::time::interval(FINISH_INTERVAL);
+        while !node.clients.is_empty() {
+            let clients = node.clients.all();
+            let idle = clients.iter().filter(|client| !client.busy.load(Ordering::Relaxed));
+            idle.for_each(|client| client.kill());
+            interval.tick().await;
+        }
+    };
+    if tokio::time::timeout(patience, all_gone).await.is_err() {
+        log::warn!(clients = node.clients.len(); "stopping although clients are not done");
+    }
+}
+
+/// Runs a function on each shard, one after the other; returns the results in the shards' order.
+///
+/// # Errors
+/// The node is stopping.
+pub async fn for_all_shards<R: Send + 'static>(
+    node: &Node,
+    visit: impl Fn(&mut ShardState) -> R + Clone + Send + 'static,
+) -> Result<Vec<R>, CommandError> {
+    let mut results = Vec::with_capacity(node.shards.len());
+    for shard in &node.shards {
+        results.push(shard.visit(visit.clone()).await.map_err(CommandError::err)?);
+    }
+    Ok(results)
+}
+
+/// Runs a function that may block, on a thread of its own.
+///
+/// # Errors
+/// The node is stopping.
+pub async fn off_thread<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, CommandError> {
+    tokio::task::spawn_blocking(work).await.map_err(CommandError::err)
+}
+
+/// Waits.
+pub async fn rest(time: Duration) {
+    tokio::time::sleep(time).await;
 }

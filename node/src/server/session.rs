@@ -1,10 +1,28 @@
 //! What a node remembers of one connection.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use distcache_protocol::resp::RespVersion;
 
+use super::counters::ThreadCounters;
+use super::registry::{Client, Registered};
+use crate::config::Config;
 use crate::node::Node;
+
+/// Which replies a client gets (`CLIENT REPLY`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Replies {
+    /// All.
+    #[default]
+    On,
+    /// None.
+    Off,
+    /// All but that to the next command.
+    SkipNext,
+    /// All but that to the command that runs now.
+    Skip,
+}
 
 /// State of one connection, which its commands may change.
 pub struct Session {
@@ -12,6 +30,13 @@ pub struct Session {
     pub node: Arc<Node>,
     /// Number of the connection, never used again.
     pub id: u64,
+    /// The connection as others see it.
+    registered: Registered,
+    /// Which thread serves it, by index.
+    thread: usize,
+    /// Configuration as of the last turn.
+    pub config: Arc<Config>,
+    generation: u64,
     /// Protocol version of the replies.
     pub version: RespVersion,
     /// Selected database.
@@ -20,21 +45,84 @@ pub struct Session {
     pub authenticated: bool,
     /// Whether its commands update access clocks.
     pub touching: bool,
+    /// Which replies the client gets.
+    pub replies: Replies,
     /// Whether the connection ends once the replies so far are written.
     pub closing: bool,
 }
 
 impl Session {
-    /// Returns the state of a new connection.
-    pub fn new(node: Arc<Node>, id: u64) -> Self {
+    /// Returns the state of a new connection that thread `thread` serves.
+    pub fn new(node: Arc<Node>, client: Arc<Client>, thread: usize) -> Self {
+        let generation = node.config.generation();
+        let config = node.config.current();
+        let authenticated = config.requirepass.is_none();
         Session {
+            id: client.id,
+            registered: Registered::new(node.clients.clone(), client),
             node,
-            id,
+            thread,
+            config,
+            generation,
             version: RespVersion::V2,
             database: 0,
-            authenticated: true,
+            authenticated,
             touching: true,
+            replies: Replies::On,
             closing: false,
         }
+    }
+
+    /// The connection as others see it.
+    #[inline]
+    pub fn client(&self) -> &Arc<Client> {
+        &self.registered.client
+    }
+
+    /// The counters of this connection's thread.
+    #[inline]
+    pub fn counters(&self) -> &ThreadCounters {
+        self.node.parts.counters.of_thread(self.thread)
+    }
+
+    /// Takes over what `CONFIG SET` changed since the last turn. Cost: one load.
+    #[inline]
+    pub fn refresh(&mut self) {
+        if self.generation != self.node.config.generation() {
+            self.generation = self.node.config.generation();
+            self.config = self.node.config.current();
+        }
+    }
+
+    /// Whether what is replied now is not for the client.
+    #[inline]
+    pub fn is_muted(&self) -> bool {
+        matches!(self.replies, Replies::Off | Replies::Skip)
+    }
+
+    /// Selects a database.
+    pub fn select(&mut self, database: u8) {
+        self.database = database;
+        self.client().database.store(database, Ordering::Relaxed);
+    }
+
+    /// Changes the protocol version.
+    pub fn speak(&mut self, version: RespVersion) {
+        self.version = version;
+        let number = if version == RespVersion::V3 { 3 } else { 2 };
+        self.client().version.store(number, Ordering::Relaxed);
+    }
+
+    /// Returns to the state of a new connection (`RESET`).
+    pub fn reset(&mut self) {
+        self.speak(RespVersion::V2);
+        self.select(0);
+        self.authenticated = self.config.requirepass.is_none();
+        self.touching = true;
+        self.replies = Replies::On;
+        let client = self.client();
+        client.names().name.clear();
+        client.no_touch.store(false, Ordering::Relaxed);
+        client.no_evict.store(false, Ordering::Relaxed);
     }
 }

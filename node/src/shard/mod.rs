@@ -16,7 +16,7 @@ use distcache_recovery::RecordCursor;
 
 use crate::clock::{self, Ticks};
 use crate::command::{Args, Command, CommandError, Flags, Run, TABLE};
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, KeyspaceStats};
 use crate::limits::BATCH_REPLY_BYTES_MAX;
 use crate::oplog::LogStatus;
 use crate::oplog::load::LoadBlock;
@@ -53,6 +53,14 @@ impl ShardState {
         keyspace.journal.set_enabled(log.is_some());
         let commands = vec![CommandStats::default(); TABLE.len()];
         ShardState { keyspace, commands, memory, log }
+    }
+
+    /// Forgets what was counted (`CONFIG RESETSTAT`).
+    pub fn reset_stats(&mut self) {
+        self.commands.fill(CommandStats::default());
+        // `writes` is no statistic: it tells how much changed since the last snapshot.
+        let writes = self.keyspace.stats.writes;
+        self.keyspace.stats = KeyspaceStats { writes, ..KeyspaceStats::default() };
     }
 
     /// Sets time, database and client of the commands that follow.

@@ -1,0 +1,114 @@
+//! `CONFIG`: options while the node runs.
+
+use distcache_protocol::resp::ReplyBuffer;
+
+use super::row::{container, reply_help, row};
+use super::{
+    Args, CommandError, CommandFuture, CommandResult, CommandSpec, Flags, Group, Run, help,
+};
+use crate::logger;
+use crate::server::session::Session;
+use crate::server::{for_all_shards, off_thread};
+use crate::shard::ShardState;
+
+/// `CONFIG GET parameter [parameter ...]`
+fn get(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    let patterns: Vec<&[u8]> = args.from(2).collect();
+    let found = session.node.config.get(&patterns);
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    Ok(())
+}
+
+/// `CONFIG SET parameter value [parameter value ...]`
+fn set(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    if !args.len().is_multiple_of(2) {
+        return Err(CommandError::WrongArity("config|set".into()));
+    }
+    let words: Vec<&[u8]> = args.from(2).collect();
+    let pairs: Vec<(&[u8], &[u8])> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+    session.node.config.set(&pairs).map_err(CommandError::err)?;
+    session.refresh();
+    logger::set_level(session.config.log_level);
+    if let Some(log) = &session.node.log {
+        log.status.set_policy(session.config.fsync);
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// `CONFIG RESETSTAT`
+fn resetstat<'a>(
+    session: &'a mut Session,
+    _: Args<'a>,
+    reply: &'a mut ReplyBuffer,
+) -> CommandFuture<'a> {
+    Box::pin(async move {
+        let node = &session.node;
+        node.counters.reset();
+        node.commands.reset();
+        node.errors.reset();
+        for_all_shards(node, ShardState::reset_stats).await?;
+        reply.ok();
+        Ok(())
+    })
+}
+
+/// `CONFIG REWRITE`
+fn rewrite<'a>(
+    session: &'a mut Session,
+    _: Args<'a>,
+    reply: &'a mut ReplyBuffer,
+) -> CommandFuture<'a> {
+    Box::pin(async move {
+        let config = session.node.config.clone();
+        off_thread(move || config.rewrite()).await?.map_err(CommandError::err)?;
+        reply.ok();
+        Ok(())
+    })
+}
+
+/// `CONFIG HELP`
+fn help(_: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    reply_help(reply, "CONFIG", help::CONFIG)
+}
+
+const BASE: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
+
+#[rustfmt::skip]
+const SUBCOMMANDS: &[CommandSpec] = &[
+    CommandSpec {
+        complexity: "O(N) when N is the number of configuration parameters provided",
+        ..row(Group::Server, "get", -3, BASE, "2.0.0",
+            ("Returns the effective values of configuration parameters.",
+             "parameter [parameter ...]"),
+            Run::Connection(get))
+    },
+    row(Group::Server, "help", 2, Flags::LOADING.and(Flags::STALE), "5.0.0",
+        ("Returns helpful text about the subcommands.", ""), Run::Connection(help)),
+    row(Group::Server, "resetstat", 2, BASE, "2.0.0",
+        ("Resets the server's statistics.", ""), Run::Node(resetstat)),
+    row(Group::Server, "rewrite", 2, BASE, "2.8.0",
+        ("Persists the effective configuration to file.", ""), Run::Node(rewrite)),
+    CommandSpec {
+        complexity: "O(N) when N is the number of configuration parameters provided",
+        // Among the options are passwords.
+        flags: BASE.and(Flags::SKIP_SLOWLOG),
+        ..row(Group::Server, "set", -4, BASE, "2.0.0",
+            ("Sets configuration parameters in-flight.",
+             "parameter value [parameter value ...]"),
+            Run::Connection(set))
+    },
+];
+
+/// The row of `CONFIG`.
+pub(super) const CONTAINER: CommandSpec = container(
+    Group::Server,
+    "config",
+    "2.0.0",
+    "A container for server configuration commands.",
+    SUBCOMMANDS,
+);

@@ -1,0 +1,223 @@
+//! The connected clients, as other connections see them (`CLIENT LIST`, `CLIENT KILL`).
+//!
+//! A connection tells about itself with a few relaxed stores a turn; everything else is read by
+//! those who ask.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::task::AbortHandle;
+
+use crate::clock;
+use crate::records::UnixMillis;
+
+/// No command yet, where an index of the command table stands.
+pub const NO_COMMAND: u16 = u16::MAX;
+
+/// What a client says about itself.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// `CLIENT SETNAME`.
+    pub name: String,
+    /// `CLIENT SETINFO LIB-NAME`.
+    pub library: String,
+    /// `CLIENT SETINFO LIB-VER`.
+    pub library_version: String,
+}
+
+/// What is known of a connection when it comes.
+#[derive(Debug, Clone, Copy)]
+pub struct Socket {
+    /// The client's end.
+    pub address: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// Number of the socket in this process.
+    pub descriptor: i32,
+}
+
+/// A connected client.
+#[derive(Debug)]
+pub struct Client {
+    /// Number of the connection, never used again.
+    pub id: u64,
+    /// Its end of the connection.
+    pub address: SocketAddr,
+    /// Our end of the connection.
+    pub local: SocketAddr,
+    /// Number of its socket in this process, for those who look with system tools.
+    pub descriptor: i32,
+    /// When it came.
+    pub connected: UnixMillis,
+    /// When it was last heard of, in Unix milliseconds.
+    pub active: AtomicU64,
+    /// Whether a turn is under way, from the first byte read to the last byte written.
+    pub busy: AtomicBool,
+    /// Whether it waits for `CLIENT PAUSE` to end, or in a blocking command.
+    pub blocked: AtomicBool,
+    /// Selected database.
+    pub database: AtomicU8,
+    /// Protocol version: 2 or 3.
+    pub version: AtomicU8,
+    /// Index in the table of its last command, or [`NO_COMMAND`].
+    pub last_command: AtomicU16,
+    /// `CLIENT NO-EVICT`.
+    pub no_evict: AtomicBool,
+    /// `CLIENT NO-TOUCH`.
+    pub no_touch: AtomicBool,
+    /// Bytes of requests in its buffer.
+    pub input_bytes: AtomicUsize,
+    /// Size of that buffer.
+    pub input_capacity: AtomicUsize,
+    /// Bytes of replies that the socket has not taken yet.
+    pub output_bytes: AtomicUsize,
+    names: Mutex<Names>,
+    task: OnceLock<AbortHandle>,
+}
+
+impl Client {
+    fn new(id: u64, socket: Socket) -> Self {
+        let Socket { address, local, descriptor } = socket;
+        let connected = clock::now();
+        Client {
+            id,
+            address,
+            local,
+            descriptor,
+            connected,
+            active: AtomicU64::new(connected.0),
+            busy: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            database: AtomicU8::new(0),
+            version: AtomicU8::new(2),
+            last_command: AtomicU16::new(NO_COMMAND),
+            no_evict: AtomicBool::new(false),
+            no_touch: AtomicBool::new(false),
+            input_bytes: AtomicUsize::new(0),
+            input_capacity: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            names: Mutex::default(),
+            task: OnceLock::new(),
+        }
+    }
+
+    /// What it says about itself.
+    pub fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seconds since it was last heard of.
+    pub fn idle_seconds(&self, now: UnixMillis) -> u64 {
+        now.0.saturating_sub(self.active.load(Ordering::Relaxed)) / 1000
+    }
+
+    /// Says which task serves the client; [`Client::kill`] ends that.
+    pub fn served_by(&self, task: AbortHandle) {
+        // Set once, by the code that starts the task.
+        let _ = self.task.set(task);
+    }
+
+    /// Closes the connection, at the next point where its task waits.
+    pub fn kill(&self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+}
+
+/// All connected clients.
+#[derive(Debug, Default)]
+pub struct Registry {
+    clients: Mutex<BTreeMap<u64, Arc<Client>>>,
+    last_id: AtomicU64,
+}
+
+impl Registry {
+    /// Adds a client unless there are `max` already.
+    pub fn add(&self, socket: Socket, max: u32) -> Option<Arc<Client>> {
+        let mut clients = self.lock();
+        if clients.len() >= max as usize {
+            return None;
+        }
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = Arc::new(Client::new(id, socket));
+        clients.insert(id, client.clone());
+        Some(client)
+    }
+
+    /// Removes a client that is gone.
+    pub fn remove(&self, id: u64) {
+        self.lock().remove(&id);
+    }
+
+    /// The client of this number, if it is still there.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// All clients in the order they came.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Number of clients.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Client>>> {
+        // Each change is one insertion or removal, so the map is sound even if a holder panicked.
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client's place in the registry; dropping it removes the client.
+pub struct Registered {
+    registry: Arc<Registry>,
+    /// The client.
+    pub client: Arc<Client>,
+}
+
+impl Registered {
+    /// Binds the client's place to the value's life.
+    pub fn new(registry: Arc<Registry>, client: Arc<Client>) -> Self {
+        Registered { registry, client }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.registry.remove(self.client.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(port: u16) -> Socket {
+        let end = |port| ([127, 0, 0, 1], port).into();
+        Socket { address: end(port), local: end(9), descriptor: port.into() }
+    }
+
+    #[test]
+    fn a_full_registry_takes_no_more_until_one_leaves() {
+        let registry = Arc::new(Registry::default());
+        let first = registry.add(socket(1), 2).unwrap();
+        let first = Registered::new(registry.clone(), first);
+        let second = registry.add(socket(2), 2).unwrap();
+        assert!(second.id > first.client.id);
+        assert!(registry.add(socket(3), 2).is_none());
+        drop(first);
+        assert_eq!(registry.len(), 1);
+        let third = registry.add(socket(3), 2).unwrap();
+        assert!(third.id > second.id, "a number is never used again");
+    }
+}

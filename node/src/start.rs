@@ -1,0 +1,251 @@
+//! From a configuration to a running node, and back to nothing.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use actix_rt::{Arbiter, ArbiterHandle, System};
+use distcache_recovery::{LogError, OpenMode, Replay};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::actors::oplog::LogHandle;
+use crate::actors::shard::{Shard, ShardHandle};
+use crate::config::{BindAddress, Config, LiveConfig};
+use crate::keyspace::{Keyspace, ShardId};
+use crate::node::{Node, NodeParts};
+use crate::oplog::LogStatus;
+use crate::server::{self, off_thread, sweep};
+use crate::shard::ShardState;
+use crate::shard::memory::MemoryGate;
+use crate::{compaction, logger, oplog};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be made or written.
+    #[error("data directory {path}: {source}")]
+    DataDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The log cannot be read, is another node's, or could not be closed in order.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A thread or a signal handler was refused by the system.
+    #[error("starting: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs a node until a signal or `SHUTDOWN` stops it, and every acknowledged write is safe.
+///
+/// # Errors
+/// [`StartError`]; then nothing runs.
+pub fn run(config: LiveConfig, warnings: &[String]) -> Result<(), StartError> {
+    let config = Arc::new(config);
+    logger::start(config.current().log_level);
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+    abort_on_panic();
+    let system = System::new();
+    system.block_on(serve(config))
+}
+
+async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
+    let config = live.current();
+    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    let listeners = listen(&config)?;
+    let port = listeners[0].local_addr()?.port();
+    let arbiters = start_arbiters(config.shard_count())?;
+    let log_arbiter = Arbiter::try_new()?;
+    let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
+    let log =
+        config.oplog.then(|| LogHandle::start(&log_arbiter.handle(), LogStatus::new(config.fsync)));
+    let parts = NodeParts::new(live, handles.len(), port);
+    let shards = start_shards(&parts, &handles, log.as_ref());
+    let node = Arc::new(Node::new(parts, shards, log));
+    // Opened before anything is promised: it may be another node's directory.
+    let replay = open_log(&node, &config).await?;
+    write_port(&config, port)?;
+    let mut tasks = vec![actix_rt::spawn(sweep::run(node.clone()))];
+    for listener in listeners {
+        log::info!(address = listener.local_addr()?.to_string().as_str(); "listening");
+        let accept = server::accept(listener, node.clone(), handles.clone());
+        tasks.push(actix_rt::spawn(accept));
+    }
+    let loaded = tokio::select! {
+        loaded = load_log(&node, replay) => loaded,
+        () = stop_requested(&node, &mut signals) => return Ok(()),
+    };
+    if loaded.is_ok() {
+        tasks.push(actix_rt::spawn(compaction::run(node.clone())));
+        stop_requested(&node, &mut signals).await;
+    }
+    tasks.iter().for_each(|task| task.abort());
+    let patience = Duration::from_secs(config.shutdown_timeout_s.into());
+    stop(&node, patience).await?;
+    loaded
+}
+
+/// Ends what runs: connections, then shards, then the log.
+async fn stop(node: &Node, patience: Duration) -> Result<(), StartError> {
+    server::finish(node, patience).await;
+    if let Some(log) = &node.log {
+        for shard in &node.shards {
+            // A shard that has stopped has nothing left to hand over.
+            let _ = shard.hand_over().await;
+        }
+        log.close().await?;
+    }
+    log::info!("stopped");
+    Ok(())
+}
+
+fn start_arbiters(count: usize) -> io::Result<Vec<Arbiter>> {
+    (0..count).map(|_| Arbiter::try_new()).collect()
+}
+
+/// Starts a shard on each arbiter.
+fn start_shards(
+    parts: &NodeParts,
+    arbiters: &[ArbiterHandle],
+    log: Option<&LogHandle>,
+) -> Vec<ShardHandle> {
+    let count = arbiters.len() as u16;
+    let databases = parts.config.current().databases;
+    let start = |(index, arbiter): (usize, &ArbiterHandle)| {
+        let id = ShardId { index: index as u16, count };
+        let hasher = parts.hasher.clone();
+        let gate = MemoryGate::new(parts.memory.clone(), index, parts.config.clone());
+        let log = log.cloned();
+        ShardHandle::start(arbiter, move || {
+            let status = log.as_ref().map(|log| log.status.clone());
+            Shard::new(ShardState::new(Keyspace::new(id, databases, hasher), gate, status), log)
+        })
+    };
+    arbiters.iter().enumerate().map(start).collect()
+}
+
+/// Opens the log for reading, if the node has one.
+async fn open_log(node: &Node, config: &Config) -> Result<Option<Replay>, StartError> {
+    if node.log.is_none() {
+        return Ok(None);
+    }
+    let directory = config.data_dir.clone();
+    let replay = off_thread(move || distcache_recovery::open(&directory, OpenMode::Create));
+    node.loading.set_active(true);
+    Ok(Some(replay.await.map_err(|_| io::Error::other("interrupted"))??))
+}
+
+/// Rebuilds the shards from the log, while they refuse commands on keys.
+async fn load_log(node: &Node, replay: Option<Replay>) -> Result<(), StartError> {
+    let (Some(log), Some(replay)) = (&node.log, replay) else { return Ok(()) };
+    let senders: Vec<_> = node
+        .shards
+        .iter()
+        .cloned()
+        .map(|shard: ShardHandle| move |block| shard.load(block))
+        .collect();
+    let progress = node.loading.clone();
+    let loaded = off_thread(move || oplog::load::load(replay, &senders, &progress));
+    let (writer, _) = loaded.await.map_err(|_| io::Error::other("interrupted"))??;
+    log.open(writer).await?;
+    node.loading.set_active(false);
+    Ok(())
+}
+
+/// Waits for a signal or for `SHUTDOWN`.
+async fn stop_requested(node: &Node, signals: &mut [Signal; 2]) {
+    let any_signal = poll_fn(|context| {
+        let arrived = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
+        if arrived { Poll::Ready(()) } else { Poll::Pending }
+    });
+    tokio::select! {
+        () = any_signal => log::info!("a signal stops the node"),
+        () = node.stop.requested() => log::info!("a command stops the node"),
+    }
+}
+
+/// Binds all addresses; with port 0 the first takes a free one, and the others the same.
+fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
+    let mut port = config.port;
+    let mut listeners = Vec::new();
+    for bind in &config.bind {
+        match listen_on(bind, port, config.tcp_backlog) {
+            Ok(listener) => {
+                port = listener.local_addr()?.port();
+                listeners.push(listener);
+            }
+            Err(source) if bind.optional && source.kind() == io::ErrorKind::AddrNotAvailable => {
+                log::warn!(address = bind.ip.to_string().as_str(); "no such address here");
+            }
+            Err(source) => {
+                return Err(StartError::Listen { address: (bind.ip, port).into(), source });
+            }
+        }
+    }
+    match config.bind.first() {
+        Some(bind) if listeners.is_empty() => {
+            let source = io::ErrorKind::AddrNotAvailable.into();
+            Err(StartError::Listen { address: (bind.ip, port).into(), source })
+        }
+        _ => Ok(listeners),
+    }
+}
+
+fn listen_on(bind: &BindAddress, port: u16, backlog: u32) -> io::Result<TcpListener> {
+    let socket = if bind.ip.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if bind.ip.is_ipv6() {
+        // Otherwise `::` would take the IPv4 port too, which `*` beside it needs.
+        socket2::SockRef::from(&socket).set_only_v6(true)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind((bind.ip, port).into())?;
+    socket.listen(backlog)
+}
+
+/// Tells the port that the system chose, in a file of the data directory.
+fn write_port(config: &Config, port: u16) -> Result<(), StartError> {
+    if config.port != 0 {
+        return Ok(());
+    }
+    let write = |directory: &Path| {
+        std::fs::create_dir_all(directory)?;
+        // Renamed into place, so that nobody reads half a number.
+        let temporary = directory.join("port.new");
+        std::fs::write(&temporary, format!("{port}\n"))?;
+        std::fs::rename(temporary, directory.join("port"))
+    };
+    let path = config.data_dir.clone();
+    write(&path).map_err(|source| StartError::DataDirectory { path, source })
+}
+
+/// Makes a panic on any thread the end of the process: a node that lost an actor but still
+/// answers is worse than one that starts again from its log.
+fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        // The store panics on some damage; that is caught there and becomes an error.
+        if distcache_recovery::guard::is_guarded() {
+            return;
+        }
+        print(info);
+        log::error!("a bug stops the node; please report the lines above");
+        std::process::abort();
+    }));
+}
