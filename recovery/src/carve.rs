@@ -121,7 +121,7 @@ impl Carved {
                 }
             }
             (FrameKind::Trim, _) => {
-                if let Ok(Note::Trim { end }) = Note::decode(&bytes[..len]) {
+                if let Ok(Note::Trim { end, .. }) = Note::decode(&bytes[..len]) {
                     self.trimmed = self.trimmed.max(end);
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::frame_builder::PartitionSet;
 use crate::limits::PARTITIONS;
 use crate::record::{PartitionId, SequenceNumber};
 
@@ -82,6 +83,17 @@ impl Extent {
     /// Returns the first record that some partition's snapshot does not cover.
     pub(crate) fn trim_point(&self) -> SequenceNumber {
         self.uncovered.iter().flatten().min().copied().unwrap_or(self.next)
+    }
+
+    /// Returns the partitions that have a committed snapshot.
+    pub(crate) fn covered(&self) -> PartitionSet {
+        let mut covered = PartitionSet::default();
+        for (id, snapshots) in (0..).zip(&self.snapshots) {
+            if snapshots.committed.is_some() {
+                covered.insert(PartitionId(id));
+            }
+        }
+        covered
     }
 
     /// Counts all partitions as having records from `first` on; used where nobody knows which

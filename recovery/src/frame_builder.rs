@@ -6,7 +6,7 @@ use crate::record::{PartitionId, Record};
 
 /// A set of partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PartitionSet([u64; PARTITIONS / 64]);
+pub struct PartitionSet(pub(crate) [u64; PARTITIONS / 64]);
 
 impl PartitionSet {
     /// Adds a partition.

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::store::{Entry, LogStore, StoreError};
 
+/// Values up to this length, and those that replace another, are stored whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
 type Image = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A pretended disk; outlives the stores on it, as clones share it.
@@ -68,8 +71,8 @@ impl MemoryDisk {
             let mut change = change.clone();
             if let (Some(value), Some(torn), true) = (&mut change.1, torn_bytes, index + 1 == kept)
             {
-                if image.contains_key(&change.0) {
-                    // A store replaces values as a whole: the old one is still there.
+                if image.contains_key(&change.0) || value.len() <= SECTOR_BYTES {
+                    // It is not there at all.
                     break;
                 }
                 value.truncate(torn);
@@ -103,8 +106,9 @@ impl MemoryStore {
         let mut change = (key.to_vec(), value.map(<[u8]>::to_vec));
         let failed = state.step();
         if let Err(failure) = failed {
-            let is_new = !state.live.contains_key(key);
-            let (Some(value), Some(torn), true) = (&mut change.1, failure.torn_bytes, is_new)
+            let can_tear = !state.live.contains_key(key)
+                && value.is_some_and(|value| value.len() > SECTOR_BYTES);
+            let (Some(value), Some(torn), true) = (&mut change.1, failure.torn_bytes, can_tear)
             else {
                 return Err(failure.error());
             };

@@ -6,6 +6,7 @@ use crate::frame::{
     Compression, Frame, FrameAssembler, FrameEncoder, FrameError, FrameHeader, FrameKind,
     HEADER_BYTES, decode_piece,
 };
+use crate::frame_builder::PartitionSet;
 use crate::record::{Epoch, PartitionId, SequenceNumber, UnixMillis};
 
 /// A committed snapshot of one partition.
@@ -41,8 +42,9 @@ struct CommitPayload {
 pub(crate) enum Note {
     /// Records from `first` up to `end` are missing, as a repair found.
     Gap { first: SequenceNumber, end: SequenceNumber },
-    /// Records before this one were removed, being covered by snapshots.
-    Trim { end: SequenceNumber },
+    /// Records before this one were removed, being covered by the snapshots of these partitions,
+    /// which must therefore be there.
+    Trim { end: SequenceNumber, covered: PartitionSet },
 }
 
 /// Returns the header of a frame as far as its owner knows it.
@@ -96,17 +98,27 @@ impl Note {
             Self::Gap { first, end } => {
                 encode_one(header(FrameKind::Gap, first.0, 0, written), end.0)
             }
-            Self::Trim { end } => encode_one(header(FrameKind::Trim, end.0, 0, written), end.0),
+            Self::Trim { end, covered } => {
+                encode_one(header(FrameKind::Trim, end.0, 0, written), covered.0)
+            }
         }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
-        let (header, end): (_, u64) = decode_one(bytes)?;
-        let (first, end) = (SequenceNumber(header.first), SequenceNumber(end));
+        let header = decode_piece(bytes)?.header;
+        let first = SequenceNumber(header.first);
         match header.kind {
-            FrameKind::Gap if first < end => Ok(Self::Gap { first, end }),
-            FrameKind::Gap => Err(FrameError::Field { field: "gap", value: end.0 }),
-            FrameKind::Trim => Ok(Self::Trim { end }),
+            FrameKind::Gap => {
+                let end = SequenceNumber(decode_one(bytes)?.1);
+                if first < end {
+                    return Ok(Self::Gap { first, end });
+                }
+                Err(FrameError::Field { field: "gap", value: end.0 })
+            }
+            FrameKind::Trim => {
+                let covered = PartitionSet(decode_one(bytes)?.1);
+                Ok(Self::Trim { end: first, covered })
+            }
             FrameKind::Records | FrameKind::SnapshotChunk | FrameKind::SnapshotCommit => {
                 Err(FrameError::Misplaced)
             }
@@ -156,7 +168,10 @@ mod tests {
         };
         assert_eq!(SnapshotCommit::decode(&commit.encode()), Ok(commit));
         let gap = Note::Gap { first: SequenceNumber(3), end: SequenceNumber(9) };
-        let trim = Note::Trim { end: SequenceNumber(12) };
+        let mut covered = PartitionSet::default();
+        (0..1024).step_by(3).for_each(|id| covered.insert(PartitionId(id)));
+        let trim = Note::Trim { end: SequenceNumber(12), covered };
+        assert!(trim.encode(UnixMillis(1)).len() <= 512, "a sector, so that it is never torn");
         for note in [gap, trim] {
             assert_eq!(Note::decode(&note.encode(UnixMillis(1))), Ok(note));
             assert!(SnapshotCommit::decode(&note.encode(UnixMillis(1))).is_err());

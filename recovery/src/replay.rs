@@ -8,6 +8,7 @@
 use crate::error::{DamageKind, LogError, newer_record};
 use crate::extent::{Extent, StoredSnapshot};
 use crate::frame::{Frame, FrameError};
+use crate::frame_builder::PartitionSet;
 use crate::keys;
 use crate::limits::{PARTITIONS, READ_BYTES};
 use crate::mark::Mark;
@@ -283,12 +284,14 @@ impl Replay {
 
     /// Reads the notes: the trim point, the gaps and the commits.
     fn read_notes(&mut self) -> Result<(), LogError> {
+        let mut covered = PartitionSet::default();
         for (from, to) in [keys::TRIMS, keys::GAPS] {
             for (key, value) in self.entries(from, to, usize::MAX)? {
                 match Note::decode(&value) {
-                    Ok(Note::Trim { end }) if key == keys::TRIM => {
+                    Ok(Note::Trim { end, covered: wanted }) if key == keys::TRIM => {
                         self.extent.trimmed = end;
                         self.extent.next = end;
+                        covered = wanted;
                     }
                     Ok(Note::Gap { first, end }) if key == keys::gap(first) => {
                         self.extent.gaps.insert(first, end);
@@ -310,6 +313,11 @@ impl Replay {
         }
         self.report.trimmed = self.extent.trimmed;
         self.report.next = self.extent.next;
+        let found = self.extent.covered();
+        for partition in covered.iter().filter(|partition| !found.contains(*partition)) {
+            let damaged = DamageKind::Snapshot { partition, cut: self.extent.trimmed };
+            self.damage(damaged, &"records before it were removed, and its snapshot is missing")?;
+        }
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! does not give is searched for in its raw files. Sequence numbers stay as they were; where
 //! records are missing, a note in the new log says so, and a node starts with a warning.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -88,13 +88,30 @@ pub fn repair(
     let carved = Carved::search(dir, |done, total| progress("searching", done, total))?;
     let mark = read_mark(&copy)?;
     let report = survey(&copy, mark, progress)?;
-    let mut target = open(output, OpenMode::Create)?;
+    let partial = partial_name(output)?;
+    let mut target = open(&partial, OpenMode::Create)?;
     if let Some(block) = target.next() {
         block?;
     }
     let (writer, _) = target.finish()?;
     let repair = Repair { carved, writer, now, written: UnixMillis(0), report };
-    repair.run(&copy, mark, progress)
+    let report = repair.run(&copy, mark, progress)?;
+    std::fs::rename(&partial, output)
+        .map_err(|error| LogError::file("rename to", output, &error))?;
+    Ok(report)
+}
+
+/// Names the directory that becomes the output once it is whole, so that no node starts with a
+/// repair that was cut short.
+fn partial_name(output: &Path) -> Result<PathBuf, LogError> {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".partial");
+    let partial = PathBuf::from(name);
+    if partial.exists() {
+        let reason = "an earlier repair left it; remove it first".to_owned();
+        return Err(LogError::File { action: "repair into", path: partial, reason });
+    }
+    Ok(partial)
 }
 
 /// Reads the whole store once, to learn what is damaged.
@@ -158,7 +175,7 @@ impl Repair {
             Some(source) if replay.is_some() => source.trimmed,
             _ => self.carved.trimmed,
         };
-        self.writer.restore_start(trimmed, self.now)?;
+        self.writer.restore_start(trimmed);
         let damaged = self.damaged_partitions();
         let commits = self.choose_commits(replay.as_ref(), &damaged);
         let cut = commits.iter().map(|commit| commit.cut).max().unwrap_or_default();
@@ -200,6 +217,7 @@ impl Repair {
         }
         self.commit_empty(&commits, &damaged)?;
         self.carve_frames(SequenceNumber(u64::MAX))?;
+        self.writer.restore_trim(trimmed, self.now)?;
         self.end(mark.map_or(cut, |mark| mark.end.max(cut)))
     }
 

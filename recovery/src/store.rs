@@ -26,7 +26,7 @@ pub type Entry = (Vec<u8>, Vec<u8>);
 ///
 /// Contract: changes become durable in the order in which they were made, so that a crash leaves
 /// the state after some prefix of them, at least up to the last [`LogStore::sync`]; the last
-/// value may be torn if its key is new, but one that replaces another does so as a whole. Values
+/// value may be torn, but not if it fits into a sector of 512 bytes or replaces another. Values
 /// are at most [`PIECE_BYTES_MAX`](crate::limits::PIECE_BYTES_MAX) long.
 pub trait LogStore: Debug + Send {
     /// Stores a value under a key, in place of an older one.

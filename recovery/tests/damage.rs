@@ -147,25 +147,24 @@ fn for_places(tries: usize, damage: impl Fn(&mut Vec<u8>, usize)) -> (usize, usi
             if sample.check(copy.path(), &what) { started += 1 } else { refused += 1 }
         }
     }
-    println!("{started} started, {refused} refused");
     (started, refused)
 }
 
 #[test]
 fn one_flipped_byte_anywhere_is_harmless_or_refused() {
-    let (started, refused) = for_places(30, |bytes, at| bytes[at] ^= 0x21);
+    let (started, refused) = for_places(18, |bytes, at| bytes[at] ^= 0x21);
     assert!(started > 0 && refused > 0, "{started} started, {refused} refused");
 }
 
 #[test]
 fn truncation_anywhere_is_harmless_or_refused() {
-    let (_, refused) = for_places(18, |bytes, at| bytes.truncate(at));
+    let (_, refused) = for_places(10, |bytes, at| bytes.truncate(at));
     assert!(refused > 0);
 }
 
 #[test]
 fn a_zeroed_block_anywhere_is_harmless_or_refused() {
-    let (_, refused) = for_places(18, |bytes, at| {
+    let (_, refused) = for_places(10, |bytes, at| {
         let begin = at / 4096 * 4096;
         let end = bytes.len().min(begin + 4096);
         bytes[begin..end].fill(0);

@@ -118,10 +118,7 @@ impl LogWriter {
             None => point,
         };
         if end > self.extent.trimmed {
-            let note = Note::Trim { end }.encode(now);
-            let result = self.store.insert(keys::TRIM, &note);
-            self.poison_on_error(result)?;
-            self.extent.trimmed = end;
+            self.write_trim(end, now)?;
         }
         for _ in 0..budget {
             match self.extent.frames.front() {
@@ -138,6 +135,19 @@ impl LogWriter {
             }
         }
         Ok(TrimProgress::More)
+    }
+
+    /// Notes, before anything is removed, up to where it will be.
+    pub(super) fn write_trim(
+        &mut self,
+        end: SequenceNumber,
+        now: UnixMillis,
+    ) -> Result<(), LogError> {
+        let note = Note::Trim { end, covered: self.extent.covered() };
+        let result = self.store.insert(keys::TRIM, &note.encode(now));
+        self.poison_on_error(result)?;
+        self.extent.trimmed = end;
+        Ok(())
     }
 
     /// Removes the notes of gaps before the trim point.

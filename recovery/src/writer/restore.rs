@@ -9,17 +9,18 @@ use crate::record::{SequenceNumber, UnixMillis};
 
 impl LogWriter {
     /// Lets an empty log begin at a trim point.
-    pub(crate) fn restore_start(
+    pub(crate) fn restore_start(&mut self, trimmed: SequenceNumber) {
+        self.extent.next = trimmed;
+    }
+
+    /// Notes the trim point, once the snapshots that cover what lies before it are there.
+    pub(crate) fn restore_trim(
         &mut self,
         trimmed: SequenceNumber,
         now: UnixMillis,
     ) -> Result<(), LogError> {
         self.check_poison()?;
-        let result = self.store.insert(keys::TRIM, &Note::Trim { end: trimmed }.encode(now));
-        self.poison_on_error(result)?;
-        self.extent.trimmed = trimmed;
-        self.extent.next = trimmed;
-        Ok(())
+        self.write_trim(trimmed, now)
     }
 
     /// Declares that the records from the next one up to `end` are missing.

@@ -83,9 +83,10 @@ impl Model {
             });
             states.push(state.clone());
         }
+        // Before it is known to be stored: a refused frame may be there after a crash.
+        self.history.extend(states);
         self.log.append(&mut frame, NOW)?;
         self.state = state;
-        self.history.extend(states);
         Ok(())
     }
 
