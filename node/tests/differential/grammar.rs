@@ -73,8 +73,12 @@ impl Generator {
 
     /// Drops, adds, repeats or replaces an argument, or changes the case of the name.
     fn damage(&mut self, request: &mut Request) {
+        // A span of a few milliseconds would make replies depend on who is faster.
+        let spans: [&[u8]; 6] = [b"EX", b"PX", b"SETEX", b"PSETEX", b"EXPIRE", b"PEXPIRE"];
+        let is_span = |word: &Vec<u8>| spans.contains(&word.to_ascii_uppercase().as_slice());
+        let kind = if request.iter().any(is_span) { 5 } else { 0 };
         let at = self.random.below(request.len());
-        match self.random.below(6) {
+        match self.random.below(6).max(kind) {
             0 if request.len() > 1 => {
                 request.pop();
             }
