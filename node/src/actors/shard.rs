@@ -13,7 +13,7 @@ use actix_rt::ArbiterHandle;
 use distcache_recovery::{FrameBuilder, LogError, PartitionId, RecordCursor};
 use tokio::sync::oneshot;
 
-use crate::actors::oplog::{LogHandle, SnapshotEnd, Waiter, closed};
+use crate::actors::oplog::{LogHandle, SnapshotEnd, closed};
 use crate::clock::Ticks;
 use crate::command::{Command, CommandError};
 use crate::config::FsyncPolicy;
@@ -116,7 +116,7 @@ pub struct Shard {
     log: Option<LogHandle>,
     holds: Holds<Parked>,
     /// Replies that wait for the journal to be on disk.
-    waiting: Vec<Waiter>,
+    waiting: Vec<Execute>,
     hand_over_scheduled: bool,
     copying: Option<CopyJob>,
 }
@@ -148,7 +148,7 @@ impl Shard {
         }
         match &self.log {
             Some(log) if self.must_wait(log) => {
-                self.waiting.push(Waiter::Replies(batch, reply));
+                self.waiting.push(Execute { batch, reply });
             }
             _ => {
                 // A connection that is gone needs no answer.
@@ -169,7 +169,7 @@ impl Shard {
         let Some(log) = &self.log else { return };
         let journal = &self.state.keyspace.journal;
         if journal.is_full() && self.waiting.is_empty() {
-            self.hand_over();
+            self.hand_over(context);
             return self.hold_back(context);
         }
         if self.hand_over_scheduled || (journal.is_empty() && self.waiting.is_empty()) {
@@ -182,20 +182,30 @@ impl Shard {
         } else {
             context.run_later(HAND_OVER_AFTER, |shard, context| {
                 shard.hand_over_scheduled = false;
-                shard.hand_over();
+                shard.hand_over(context);
                 shard.hold_back(context);
             });
         }
     }
 
-    fn hand_over(&mut self) {
-        let Some(log) = &self.log else { return };
-        let waiting = std::mem::take(&mut self.waiting);
-        if !self.state.keyspace.journal.is_empty() {
-            let frame = self.state.keyspace.journal.take(log.status.pooled_frame());
-            log.append(frame, waiting);
-        } else {
-            waiting.into_iter().for_each(|waiter| log.sync(waiter));
+    /// Hands the journal to the log. Replies that wait for it are released when it is on disk.
+    fn hand_over(&mut self, context: &mut Context<Self>) {
+        let Some(log) = self.log.clone() else { return };
+        let journal = &mut self.state.keyspace.journal;
+        let frame = (!journal.is_empty()).then(|| journal.take(log.status.pooled_frame()));
+        let waiter = (!self.waiting.is_empty()).then(|| {
+            let (waiter, synced) = oneshot::channel();
+            let replies = std::mem::take(&mut self.waiting);
+            let release = move |result: Result<_, _>, _: &mut Self, _: &mut Context<Self>| {
+                release(replies, result.unwrap_or_else(|_| Err(Stopped.to_string())));
+            };
+            context.spawn(synced.into_actor(self).map(release));
+            waiter
+        });
+        match (frame, waiter) {
+            (Some(frame), waiter) => log.append(frame, waiter),
+            (None, Some(waiter)) => log.sync(waiter),
+            (None, None) => {}
         }
     }
 
@@ -214,7 +224,7 @@ impl Shard {
         context.wait(caught_up.into_actor(self).map(|(), _, _| ()));
     }
 
-    fn hold(&mut self, message: Hold) {
+    fn hold(&mut self, message: Hold, context: &mut Context<Self>) {
         let Hold { ticket, command, database, wanted, reply } = message;
         self.state.begin(database, true);
         if let Some(refusal) = self.state.refusal(command) {
@@ -222,7 +232,7 @@ impl Shard {
             return;
         }
         // The coordinator's records must come behind those of these keys in the log.
-        self.hand_over();
+        self.hand_over(context);
         let held = self.holds.begin(&mut self.state.keyspace, ticket, wanted);
         if reply.send(Ok(held)).is_err() {
             self.holds.end(&mut self.state.keyspace, ticket);
@@ -236,14 +246,14 @@ impl Shard {
         for waiting in parked {
             match waiting {
                 Parked::Execute(execute) => self.execute(execute, context),
-                Parked::Hold(hold) => self.hold_or_park(hold),
+                Parked::Hold(hold) => self.hold_or_park(hold, context),
             }
         }
     }
 
-    fn hold_or_park(&mut self, message: Hold) {
+    fn hold_or_park(&mut self, message: Hold, context: &mut Context<Self>) {
         if self.holds.is_free(&self.state.keyspace, &message.wanted) {
-            self.hold(message);
+            self.hold(message, context);
         } else {
             self.holds.waiting_holds += 1;
             self.holds.waiting.push_back(Parked::Hold(message));
@@ -294,6 +304,17 @@ impl Shard {
     }
 }
 
+/// Sends replies whose effects are on disk; if they are not, writes are answered with the error.
+fn release(replies: Vec<Execute>, result: Result<(), String>) {
+    for Execute { mut batch, reply } in replies {
+        if let Err(reason) = &result {
+            batch.fail_writes(&crate::oplog::misconf(reason));
+        }
+        // A connection that is gone needs no answer.
+        let _ = reply.send(batch);
+    }
+}
+
 fn log_recycle(log: &Option<LogHandle>, frame: FrameBuilder) {
     if let Some(log) = log {
         log.status.recycle(frame);
@@ -320,7 +341,7 @@ impl Handler<Hold> for Shard {
     type Result = ();
 
     fn handle(&mut self, message: Hold, context: &mut Self::Context) {
-        self.hold_or_park(message);
+        self.hold_or_park(message, context);
         self.after_turn(context);
     }
 }
@@ -345,7 +366,7 @@ impl Handler<HandOver> for Shard {
 
     fn handle(&mut self, _: HandOver, context: &mut Self::Context) {
         self.hand_over_scheduled = false;
-        self.hand_over();
+        self.hand_over(context);
         self.hold_back(context);
     }
 }
@@ -383,7 +404,7 @@ impl Handler<CopySlice> for Shard {
             return;
         }
         // The partition's records so far must be in the log before its cut.
-        self.hand_over();
+        self.hand_over(context);
         self.state.keyspace.end_copy();
         let committed = log.end_snapshot(partition, SnapshotEnd::Commit).into_actor(self);
         context.spawn(committed.map(|result, shard, context| {

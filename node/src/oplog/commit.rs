@@ -59,11 +59,11 @@ impl<W> Committer<W> {
 
     /// Takes records over, and who waits for them. Returns whether [`Committer::commit`] must
     /// follow.
-    pub fn append(&mut self, frame: FrameBuilder, waiting: Vec<W>) -> bool {
+    pub fn append(&mut self, frame: FrameBuilder, waiter: Option<W>) -> bool {
         let always = self.status.policy() == FsyncPolicy::Always;
         self.pending.push(frame);
-        if always || !waiting.is_empty() {
-            self.waiting.extend(waiting);
+        if always || waiter.is_some() {
+            self.waiting.extend(waiter);
             return true;
         }
         self.store();

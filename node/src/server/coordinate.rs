@@ -15,7 +15,6 @@ use distcache_protocol::slot::slot_of;
 use distcache_recovery::FrameBuilder;
 use tokio::sync::oneshot;
 
-use crate::actors::oplog::Waiter;
 use crate::clock;
 use crate::command::{Args, Command, CommandError, CommandResult, Flags, Run};
 use crate::config::FsyncPolicy;
@@ -189,11 +188,10 @@ impl<'a> Holding<'a> {
             return None;
         }
         let (reply, receiver) = oneshot::channel();
-        let waiting = if always { vec![Waiter::Ack(reply)] } else { Vec::new() };
         if records.is_empty() {
-            waiting.into_iter().for_each(|waiter| log.sync(waiter));
+            log.sync(reply);
         } else {
-            log.append(records.clone(), waiting);
+            log.append(records.clone(), always.then_some(reply));
         }
         always.then_some(receiver)
     }
