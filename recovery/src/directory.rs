@@ -8,8 +8,9 @@
 //! | `log/` | the store |
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::LogError;
@@ -96,13 +97,18 @@ impl DataDirectory {
 
     /// Returns the bytes free for this process on the directory's file system, and its size.
     pub(crate) fn space(&self) -> Option<(u64, u64)> {
-        let stat = rustix::fs::statvfs(&self.path).ok()?;
-        Some((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+        free_space(&self.path)
     }
 
     pub(crate) fn open_mark(&self) -> Result<(MarkFile, crate::mark::MarkState), LogError> {
         MarkFile::open(&self.mark_path())
     }
+}
+
+/// Returns the bytes free for this process on a path's file system, and its size.
+fn free_space(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
 }
 
 fn read_format(dir: &Path) -> Result<Format, LogError> {
@@ -117,11 +123,109 @@ fn read_format(dir: &Path) -> Result<Format, LogError> {
     Ok(version.and_then(|number| number.parse().ok()).map_or(Format::Unreadable, Format::Version))
 }
 
+/// Bytes copied between two reports of progress.
+const COPY_STEP_BYTES: u64 = 16 << 20;
+
 /// A private copy of a data directory, removed when dropped.
 #[derive(Debug)]
 pub struct InspectionCopy {
     dir: tempfile::TempDir,
     source: PathBuf,
+}
+
+/// A copy that can be made: the source is locked against nodes until this is dropped.
+#[derive(Debug)]
+pub struct CopyPlan {
+    source: PathBuf,
+    parent: PathBuf,
+    files: Vec<(PathBuf, u64)>,
+    bytes: u64,
+    _lock: Option<File>,
+}
+
+impl CopyPlan {
+    /// Plans a copy of the data directory `dir` in a new folder below `parent`.
+    ///
+    /// # Errors
+    ///
+    /// When a running node has the directory open and when it is no data directory.
+    pub fn new(dir: &Path, parent: &Path) -> Result<Self, LogError> {
+        check_is_data_directory(dir)?;
+        let lock = lock_for_reading(dir)?;
+        let files = list_files(dir)?;
+        let bytes = files.iter().map(|(_, len)| len).sum();
+        let (source, parent) = (dir.to_owned(), parent.to_owned());
+        Ok(Self { source, parent, files, bytes, _lock: lock })
+    }
+
+    /// Returns the bytes that the copy takes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Makes the copy. The source is opened for reading only. `progress` hears of bytes copied;
+    /// the copy is given up when it breaks.
+    ///
+    /// # Errors
+    ///
+    /// When there is too little space, which is looked at before anything is copied, and when
+    /// copying fails or is given up. Nothing is left behind.
+    pub fn copy(
+        self,
+        mut progress: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<InspectionCopy, LogError> {
+        let Self { source, parent, files, bytes, _lock } = self;
+        let no_room = |free: u64| {
+            LogError::DiskFull(format!(
+                "the inspector works on a copy of {bytes} bytes, and {} has {free} bytes free",
+                parent.display()
+            ))
+        };
+        let free = || free_space(&parent).map(|(free, _)| free);
+        if let Some(free) = free().filter(|free| *free < bytes) {
+            return Err(no_room(free));
+        }
+        let dir = tempfile::Builder::new()
+            .prefix("distcache-log-")
+            .tempdir_in(&parent)
+            .map_err(|error| LogError::file("creation of a folder in", &parent, &error))?;
+        let mut copied = 0;
+        for (name, _) in files {
+            let (from, to) = (source.join(&name), dir.path().join(&name));
+            let step = |step| {
+                copied += step;
+                match progress(copied) {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(io::ErrorKind::Interrupted.into()),
+                }
+            };
+            copy_file(&from, &to, step).map_err(|error| match error.kind() {
+                io::ErrorKind::StorageFull => no_room(free().unwrap_or(0)),
+                _ => LogError::file("copy of", &from, &error),
+            })?;
+        }
+        Ok(InspectionCopy { dir, source })
+    }
+}
+
+/// Copies a file in steps; the copy of a read-only one can be written.
+fn copy_file(
+    from: &Path,
+    to: &Path,
+    mut step: impl FnMut(u64) -> io::Result<()>,
+) -> io::Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let source = File::open(from)?;
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    loop {
+        let copied = io::copy(&mut (&source).take(COPY_STEP_BYTES), &mut copy)?;
+        if copied == 0 {
+            return Ok(());
+        }
+        step(copied)?;
+    }
 }
 
 impl InspectionCopy {
@@ -133,36 +237,14 @@ impl InspectionCopy {
     ///
     /// # Errors
     ///
-    /// When a running node has the directory open, when it is no data directory, and when the
-    /// copy fails.
+    /// As [`CopyPlan::new`] and [`CopyPlan::copy`].
     pub fn new(dir: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Self, LogError> {
-        check_is_data_directory(dir)?;
-        let _lock = lock_for_reading(dir)?;
-        let files = list_files(dir)?;
-        let total = files.iter().map(|(_, len)| len).sum();
-        let copy = tempfile::Builder::new()
-            .prefix("distcache-log-")
-            .tempdir()
-            .map_err(|error| LogError::file("creation of", std::env::temp_dir(), &error))?;
-        let mut copied = 0;
-        for (name, len) in files {
-            let (from, to) = (dir.join(&name), copy.path().join(&name));
-            if let Some(parent) = to.parent() {
-                fs::create_dir_all(parent)
-                    .map_err(|error| LogError::file("creation of", parent, &error))?;
-            }
-            fs::copy(&from, &to).map_err(|error| match error.kind() {
-                io::ErrorKind::StorageFull => LogError::DiskFull(format!(
-                    "the inspector works on a copy, and {} has no room for {total} bytes",
-                    copy.path().display()
-                )),
-                _ => LogError::file("copy of", &from, &error),
-            })?;
-            make_writable(&to)?;
-            copied += len;
+        let plan = CopyPlan::new(dir, &std::env::temp_dir())?;
+        let total = plan.bytes();
+        plan.copy(|copied| {
             progress(copied, total);
-        }
-        Ok(Self { dir: copy, source: dir.to_owned() })
+            ControlFlow::Continue(())
+        })
     }
 
     /// Returns the directory that was copied.
@@ -174,12 +256,6 @@ impl InspectionCopy {
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
-}
-
-/// Lets the copy of a read-only file be opened for writing.
-fn make_writable(path: &Path) -> Result<(), LogError> {
-    let set = fs::set_permissions(path, fs::Permissions::from_mode(0o600));
-    set.map_err(|error| LogError::file("change of the mode of", path, &error))
 }
 
 /// Refuses directories in which nothing looks like a log.

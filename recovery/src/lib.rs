@@ -43,7 +43,7 @@
 //! The last frame, if damaged and not known to have been on disk, is a torn tail and dropped with
 //! a warning. Anything else that is damaged or missing stops the reader, which says what is lost.
 
-pub use crate::directory::InspectionCopy;
+pub use crate::directory::{CopyPlan, InspectionCopy};
 pub use crate::error::{Damage, DamageKind, LogError};
 pub use crate::frame_builder::{FrameBuilder, PartitionSet};
 pub use crate::mark::Mark;
