@@ -57,3 +57,16 @@ pub fn random_seed() -> u64 {
     // Every `RandomState` has fresh keys.
     RandomState::new().hash_one(now_micros())
 }
+
+/// Waits.
+pub async fn sleep(duration: Duration) {
+    tokio::time::sleep(duration).await;
+}
+
+/// Waits for a future, at most so long if there is a limit; `None` when the time is over.
+pub async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>) -> Option<T> {
+    match limit {
+        None => Some(future.await),
+        Some(limit) => tokio::time::timeout(limit, future).await.ok(),
+    }
+}

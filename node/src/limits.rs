@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::keyspace::walk::WalkLimits;
+
 /// Messages a shard's mailbox holds. A connection has at most one message a shard under way, so
 /// this only bounds how many connections may wait at once before the others wait for a place.
 pub const SHARD_MAILBOX: usize = 4096;
@@ -46,3 +48,19 @@ pub const REPLY_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 const _: () = assert!(BATCH_REPLY_BYTES_MAX >= REPLY_BUFFER_KEPT_BYTES);
 const _: () = assert!(READ_GROWTH_BYTES_MAX >= READ_BUFFER_BYTES);
 const _: () = assert!(LOG_QUEUE_BYTES_RESUME < LOG_QUEUE_BYTES_MAX);
+
+/// How far `KEYS` and `SCAN` go in one visit of a shard: a few ms of its time.
+pub const WALK_SLICE: WalkLimits = WalkLimits { keys: 16 * 1024, slots: 4096 };
+
+/// Steps of one slice of active expiry: a step is a segment passed or a key looked at. About
+/// 1 ms.
+pub const EXPIRY_SLICE_STEPS: usize = 20 * 1024;
+
+/// Steps that the removal of a key counts as: it is freed and logged.
+pub const EXPIRY_STEPS_PER_REMOVAL: usize = 4;
+
+/// Time between two slices of active expiry.
+pub const EXPIRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The same while much is due: a quarter of the shard's time at most.
+pub const EXPIRY_PAUSE_BUSY: Duration = Duration::from_millis(3);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use crate::actors::oplog::LogHandle;
-use crate::actors::shard::ShardHandle;
+use crate::actors::oplog::{LogHandle, Waiter};
+use crate::actors::shard::{ShardHandle, Stopped};
 use crate::clock::{self, Ticks};
 use crate::command::TABLE;
 use crate::config::LiveConfig;
@@ -101,6 +101,20 @@ impl Node {
     /// Returns a node of these shards.
     pub fn new(parts: NodeParts, shards: Vec<ShardHandle>, log: Option<LogHandle>) -> Self {
         Node { shards, log, parts, stop: Stop::default(), tickets: AtomicU64::new(1) }
+    }
+
+    /// Waits until every write executed before survives a power cut.
+    ///
+    /// # Errors
+    /// Why the log cannot promise it; so too where the node has none.
+    pub async fn sync_log(&self) -> Result<(), String> {
+        let log = self.log.as_ref().ok_or("the node keeps no log")?;
+        for shard in &self.shards {
+            shard.hand_over().await.map_err(|stopped| stopped.to_string())?;
+        }
+        let (reply, receiver) = oneshot::channel();
+        log.sync(Waiter::Ack(reply));
+        receiver.await.unwrap_or_else(|_| Err(Stopped.to_string()))
     }
 
     /// Returns a number for a new hold.

@@ -147,6 +147,7 @@ impl Handler<Open> for OpLog {
 
     fn handle(&mut self, message: Open, _: &mut Self::Context) {
         self.committer = Some(Committer::new(message.writer, self.status.clone()));
+        self.status.set_open();
     }
 }
 

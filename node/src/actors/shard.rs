@@ -14,13 +14,14 @@ use distcache_recovery::{FrameBuilder, LogError, PartitionId, RecordCursor};
 use tokio::sync::oneshot;
 
 use crate::actors::oplog::{LogHandle, SnapshotEnd, closed};
-use crate::clock::Ticks;
+use crate::clock::{self, Ticks};
 use crate::command::{Command, CommandError};
 use crate::config::FsyncPolicy;
 use crate::keyspace::KeyspaceStats;
 use crate::keyspace::copy::CopyProgress;
 use crate::limits::{
-    COPY_SLICE, HAND_OVER_AFTER, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_BYTES_RESUME, SHARD_MAILBOX,
+    COPY_SLICE, EXPIRY_PAUSE, EXPIRY_PAUSE_BUSY, HAND_OVER_AFTER, LOG_QUEUE_BYTES_MAX,
+    LOG_QUEUE_BYTES_RESUME, SHARD_MAILBOX,
 };
 use crate::oplog::load::LoadBlock;
 use crate::shard::ShardState;
@@ -165,6 +166,20 @@ impl Shard {
     }
 
     /// Sees to it that the journal is handed over in time.
+    /// Removes keys whose time is over, in a slice, and sees to the next one. Not while the log
+    /// is read: a later record may give a key that has expired another life.
+    fn expire(&mut self, context: &mut Context<Self>) {
+        let mut pause = EXPIRY_PAUSE;
+        if self.log.as_ref().is_none_or(|log| log.status.is_open()) {
+            let slice = self.state.keyspace.expire_slice(clock::now());
+            if slice.is_busy() {
+                pause = EXPIRY_PAUSE_BUSY;
+            }
+        }
+        context.run_later(pause, Shard::expire);
+        self.after_turn(context);
+    }
+
     fn after_turn(&mut self, context: &mut Context<Self>) {
         let Some(log) = &self.log else { return };
         let journal = &self.state.keyspace.journal;
@@ -326,6 +341,7 @@ impl Actor for Shard {
 
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(SHARD_MAILBOX);
+        context.run_later(EXPIRY_PAUSE, Shard::expire);
     }
 }
 

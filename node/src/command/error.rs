@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use distcache_protocol::resp::ReplyBuffer;
 
+use crate::actors::shard::Stopped;
+
 /// A refusal that the client sees; its connection lives on. Texts equal those of Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandError {
@@ -33,6 +35,12 @@ pub enum CommandError {
     Other(Cow<'static, str>),
     /// Any other text that holds bytes of the request.
     Bytes(Vec<u8>),
+}
+
+impl From<Stopped> for CommandError {
+    fn from(stopped: Stopped) -> Self {
+        CommandError::err(stopped)
+    }
 }
 
 /// What a command function returns.

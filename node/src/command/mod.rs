@@ -228,8 +228,13 @@ impl CommandSpec {
 /// The rows of all groups, each group sorted as its file has it.
 pub const GROUPS: &[&[CommandSpec]] = &[
     connection::SPECS,
+    generic::databases::SPECS,
+    generic::dump::SPECS,
     generic::expire::SPECS,
     generic::keys::SPECS,
+    generic::object::SPECS,
+    generic::scan::SPECS,
+    generic::wait::SPECS,
     string::get::SPECS,
     string::lcs::SPECS,
     string::number::SPECS,

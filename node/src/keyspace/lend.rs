@@ -13,11 +13,18 @@ pub(super) struct LentKeys {
     everything: bool,
 }
 
+impl LentKeys {
+    #[inline]
+    pub(super) fn holds(&self, key: &[u8]) -> bool {
+        self.everything || (!self.keys.is_empty() && self.keys.contains(key))
+    }
+}
+
 impl Keyspace {
     /// Whether a coordinator holds a key, in whatever database.
     #[inline]
     pub fn is_held(&self, key: &[u8]) -> bool {
-        self.lent.everything || (!self.lent.keys.is_empty() && self.lent.keys.contains(key))
+        self.lent.holds(key)
     }
 
     /// Marks a key as held.

@@ -13,7 +13,8 @@
 //! - [`lend`]: keys that a coordinator works on;
 //! - [`journal`]: the records of this turn, on their way to the log;
 //! - [`expiry`] and [`eviction`]: removal in bounded slices;
-//! - [`walk`]: cursors over all keys: `SCAN`, copies.
+//! - [`sample`]: keys drawn at random;
+//! - [`walk`]: cursors over all keys.
 
 pub mod apply;
 pub mod copy;
@@ -23,6 +24,7 @@ pub mod expiry;
 pub mod journal;
 pub mod lend;
 pub mod location;
+pub mod sample;
 pub mod table;
 pub mod walk;
 
@@ -31,9 +33,10 @@ use distcache_protocol::slot::slot_of;
 use crate::config::{Config, EvictionPolicy};
 use crate::records::{DeleteCause, Operation, Record, StoredValue, UnixMillis};
 use entry::{Entry, Value};
-use eviction::{AccessClock, AccessMode};
+use eviction::{AccessClock, AccessMode, EvictionPool};
 use journal::Journal;
 pub use location::{KeyHasher, SLOTS_PER_PARTITION, ShardId, partition_of};
+use sample::Sampler;
 use table::SlotTable;
 
 /// Where a key lives.
@@ -49,6 +52,9 @@ struct Database {
     keys: usize,
     /// Keys with a deadline.
     volatile: usize,
+    sampler: Sampler,
+    /// Estimated mean time that keys with a deadline have left, in ms; 0 where none was seen.
+    average_ttl_millis: u64,
 }
 
 /// What happens to a key's deadline when its value is put.
@@ -106,6 +112,8 @@ pub struct DatabaseSize {
     pub keys: usize,
     /// Keys with a deadline.
     pub volatile: usize,
+    /// Estimated mean time that they have left, in ms; 0 where there is none.
+    pub average_ttl_millis: u64,
 }
 
 /// The keys of one shard, in all databases.
@@ -127,8 +135,8 @@ pub struct Keyspace {
     pub limits: KeyspaceLimits,
     /// Effects of this turn.
     pub journal: Journal,
-    #[expect(dead_code, reason = "active expiry begins with the next commit")]
     expiry: expiry::Cursor,
+    pool: EvictionPool,
     lent: lend::LentKeys,
 }
 
@@ -148,6 +156,7 @@ impl Keyspace {
             limits: KeyspaceLimits::default(),
             journal: Journal::default(),
             expiry: expiry::Cursor::default(),
+            pool: EvictionPool::default(),
             lent: lend::LentKeys::default(),
         }
     }
@@ -211,6 +220,10 @@ impl Keyspace {
             database.as_ref().map_or(DatabaseSize::default(), |database| DatabaseSize {
                 keys: database.keys,
                 volatile: database.volatile,
+                average_ttl_millis: match database.volatile {
+                    0 => 0,
+                    _ => database.average_ttl_millis,
+                },
             })
         };
         self.databases.iter().map(size).collect()
@@ -481,6 +494,12 @@ impl Keyspace {
 impl Database {
     fn new(shard: ShardId) -> Self {
         let tables = (0..shard.slots()).map(|_| SlotTable::default()).collect();
-        Database { tables, keys: 0, volatile: 0 }
+        Database {
+            tables,
+            keys: 0,
+            volatile: 0,
+            sampler: Sampler::default(),
+            average_ttl_millis: 0,
+        }
     }
 }

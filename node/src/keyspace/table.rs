@@ -81,6 +81,26 @@ impl Segment {
         self.next_deadline <= now
     }
 
+    /// Whether some key may have a deadline.
+    pub(super) fn may_be_volatile(&self) -> bool {
+        self.next_deadline < NEVER
+    }
+
+    /// Whether no hash of this segment is below `hash`, which is one of it.
+    pub fn starts_at(&self, hash: u64) -> bool {
+        hash.checked_shl(u32::from(self.depth)).unwrap_or(0) == 0
+    }
+
+    /// The entry in a bucket, if the table has the bucket and it is taken.
+    pub(super) fn bucket(&self, index: usize) -> Option<&Entry> {
+        self.entries.get_bucket(index)
+    }
+
+    /// Number of buckets, taken or not.
+    pub(super) fn buckets(&self) -> usize {
+        self.entries.num_buckets()
+    }
+
     /// The entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
@@ -113,9 +133,22 @@ impl SlotTable {
         self.segments().flat_map(Segment::iter)
     }
 
-    fn segments(&self) -> impl Iterator<Item = &Segment> {
+    pub(super) fn segments(&self) -> impl Iterator<Item = &Segment> {
         let others = self.directory.iter().flat_map(|directory| &directory.segments);
         std::iter::once(&self.first).chain(others)
+    }
+
+    /// One of the segments by its number, in no order; number 0 is always there.
+    pub(super) fn segment_by_number(&self, number: usize) -> Option<&Segment> {
+        match number.checked_sub(1) {
+            None => Some(&self.first),
+            Some(other) => self.directory.as_ref()?.segments.get(other),
+        }
+    }
+
+    /// Number of segments, at least one.
+    pub(super) fn segment_count(&self) -> usize {
+        1 + self.directory.as_ref().map_or(0, |directory| directory.segments.len())
     }
 
     #[inline]

@@ -29,6 +29,7 @@ struct Shared {
     queued_bytes: AtomicUsize,
     /// Hand-overs that are not known to survive a power cut.
     unsynced: AtomicU64,
+    open: AtomicBool,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
     pool: Mutex<Vec<FrameBuilder>>,
@@ -69,6 +70,7 @@ impl LogStatus {
             policy: AtomicU8::new(0),
             queued_bytes: AtomicUsize::new(0),
             unsynced: AtomicU64::new(0),
+            open: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
             pool: Mutex::new(Vec::new()),
@@ -124,6 +126,17 @@ impl LogStatus {
     #[inline]
     pub fn is_settled(&self) -> bool {
         self.0.unsynced.load(Ordering::Acquire) == 0
+    }
+
+    /// Notes that the log has been read, and takes new records.
+    pub fn set_open(&self) {
+        self.0.open.store(true, Ordering::Release);
+    }
+
+    /// Whether the log takes records: not while the node rebuilds itself from it.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Acquire)
     }
 
     /// Notes that writes cannot be logged, and why; `None` ends that.

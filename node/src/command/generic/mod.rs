@@ -2,9 +2,19 @@
 //!
 //! - [`keys`]: keys deleted, counted, renamed and copied;
 //! - [`expire`]: deadlines set, cleared and told;
+//! - [`object`]: what is known of a value beside its bytes;
+//! - [`dump`]: values as Redis's own files hold them;
+//! - [`scan`]: commands over all keys;
+//! - [`databases`]: commands that change databases as a whole;
+//! - [`wait`]: `WAIT` and `WAITAOF`.
 
+pub mod databases;
+pub mod dump;
 pub mod expire;
 pub mod keys;
+pub mod object;
+pub mod scan;
+pub mod wait;
 
 use distcache_protocol::resp::decode::parse_integer;
 
