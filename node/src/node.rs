@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::actors::oplog::{LogHandle, Waiter};
+use crate::actors::oplog::LogHandle;
 use crate::actors::shard::{ShardHandle, Stopped};
 use crate::clock::{self, Ticks};
 use crate::command::TABLE;
@@ -113,7 +113,7 @@ impl Node {
             shard.hand_over().await.map_err(|stopped| stopped.to_string())?;
         }
         let (reply, receiver) = oneshot::channel();
-        log.sync(Waiter::Ack(reply));
+        log.sync(reply);
         receiver.await.unwrap_or_else(|_| Err(Stopped.to_string()))
     }
 
