@@ -27,6 +27,9 @@ pub const COPY_SLICE: Duration = Duration::from_micros(500);
 /// Blocks of the log that are read and not applied yet, at a start; a block has about 32 KiB.
 pub const LOADING_BLOCKS_MAX: usize = 256;
 
+/// Keys that one write evicts at most while memory is over its limit (about 100 us).
+pub const EVICTED_KEYS_MAX: usize = 64;
+
 /// Commands that a connection sends to the shards in one turn. More in its buffer wait for the
 /// next turn, so that others get theirs.
 pub const BATCH_COMMANDS_MAX: usize = 1024;

@@ -165,7 +165,6 @@ impl Shard {
             && !(self.state.keyspace.journal.is_empty() && log.status.is_settled())
     }
 
-    /// Sees to it that the journal is handed over in time.
     /// Removes keys whose time is over, in a slice, and sees to the next one. Not while the log
     /// is read: a later record may give a key that has expired another life.
     fn expire(&mut self, context: &mut Context<Self>) {
@@ -175,11 +174,13 @@ impl Shard {
             if slice.is_busy() {
                 pause = EXPIRY_PAUSE_BUSY;
             }
+            self.state.relieve();
         }
         context.run_later(pause, Shard::expire);
         self.after_turn(context);
     }
 
+    /// Sees to it that the journal is handed over in time.
     fn after_turn(&mut self, context: &mut Context<Self>) {
         let Some(log) = &self.log else { return };
         let journal = &self.state.keyspace.journal;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::config::{Config, LiveConfig};
 use crate::keyspace::Keyspace;
+use crate::limits::EVICTED_KEYS_MAX;
 
 /// Redis's refusal when memory is short and nothing may go.
 pub const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
@@ -47,15 +48,18 @@ impl MemoryGate {
         MemoryGate { usage, shard, live, generation: u64::MAX, config }
     }
 
-    /// Follows changes of the configuration. Costs one load where there is none.
+    /// Follows changes of the configuration; returns whether there were any. Costs one load where
+    /// there are none.
     #[inline]
-    pub fn refresh(&mut self, keyspace: &mut Keyspace) {
+    pub fn refresh(&mut self, keyspace: &mut Keyspace) -> bool {
         let generation = self.live.generation();
-        if generation != self.generation {
+        let changed = generation != self.generation;
+        if changed {
             self.generation = generation;
             self.config = self.live.current();
             keyspace.configure(&self.config);
         }
+        changed
     }
 
     /// The configuration of this turn.
@@ -69,11 +73,21 @@ impl MemoryGate {
         self.config.maxmemory_bytes > 0
     }
 
-    /// Whether memory is within the limit.
+    /// Evicts keys of this shard while the node is over its limit, a few at a time. Returns whether
+    /// it is within the limit now, or on its way there.
     #[inline]
     pub fn make_room(&mut self, keyspace: &mut Keyspace) -> bool {
         self.publish(keyspace.used_bytes());
-        self.usage.total() as u64 <= self.config.maxmemory_bytes
+        let over = (self.usage.total() as u64).saturating_sub(self.config.maxmemory_bytes);
+        over == 0 || self.evict(keyspace, over)
+    }
+
+    #[cold]
+    fn evict(&mut self, keyspace: &mut Keyspace, over: u64) -> bool {
+        let (policy, samples) = (self.config.maxmemory_policy, self.config.maxmemory_samples);
+        let freed = keyspace.evict(policy, samples as usize, over as usize, EVICTED_KEYS_MAX);
+        self.publish(keyspace.used_bytes());
+        freed > 0
     }
 
     /// Publishes what this shard uses.

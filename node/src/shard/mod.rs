@@ -67,7 +67,25 @@ impl ShardState {
     pub fn begin(&mut self, database: u8, touching: bool) {
         self.keyspace.begin(clock::now(), database);
         self.keyspace.set_touching(touching);
-        self.memory.refresh(&mut self.keyspace);
+        self.follow_configuration();
+    }
+
+    #[inline]
+    fn follow_configuration(&mut self) {
+        if self.memory.refresh(&mut self.keyspace)
+            && let Some(log) = &self.log
+        {
+            log.set_policy(self.memory.config().fsync);
+        }
+    }
+
+    /// Evicts some keys if memory is over its limit, which may have been lowered.
+    pub fn relieve(&mut self) {
+        self.follow_configuration();
+        if self.memory.is_limited() {
+            self.keyspace.begin(clock::now(), 0);
+            self.memory.make_room(&mut self.keyspace);
+        }
     }
 
     /// Executes the commands of a batch that have not been executed yet, until they are done, or
