@@ -9,7 +9,6 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::ops::ControlFlow;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -163,17 +162,13 @@ impl CopyPlan {
         self.bytes
     }
 
-    /// Makes the copy. The source is opened for reading only. `progress` hears of bytes copied;
-    /// the copy is given up when it breaks.
+    /// Makes the copy. The source is opened for reading only. `progress` hears of bytes copied.
     ///
     /// # Errors
     ///
     /// When there is too little space, which is looked at before anything is copied, and when
-    /// copying fails or is given up. Nothing is left behind.
-    pub fn copy(
-        self,
-        mut progress: impl FnMut(u64) -> ControlFlow<()>,
-    ) -> Result<InspectionCopy, LogError> {
+    /// copying fails. Nothing is left behind.
+    pub fn copy(self, mut progress: impl FnMut(u64)) -> Result<InspectionCopy, LogError> {
         let Self { source, parent, files, bytes, _lock } = self;
         let no_room = |free: u64| {
             LogError::DiskFull(format!(
@@ -194,10 +189,7 @@ impl CopyPlan {
             let (from, to) = (source.join(&name), dir.path().join(&name));
             let step = |step| {
                 copied += step;
-                match progress(copied) {
-                    ControlFlow::Continue(()) => Ok(()),
-                    ControlFlow::Break(()) => Err(io::ErrorKind::Interrupted.into()),
-                }
+                progress(copied);
             };
             copy_file(&from, &to, step).map_err(|error| match error.kind() {
                 io::ErrorKind::StorageFull => no_room(free().unwrap_or(0)),
@@ -209,11 +201,7 @@ impl CopyPlan {
 }
 
 /// Copies a file in steps; the copy of a read-only one can be written.
-fn copy_file(
-    from: &Path,
-    to: &Path,
-    mut step: impl FnMut(u64) -> io::Result<()>,
-) -> io::Result<()> {
+fn copy_file(from: &Path, to: &Path, mut step: impl FnMut(u64)) -> io::Result<()> {
     if let Some(parent) = to.parent() {
         fs::create_dir_all(parent)?;
     }
@@ -224,7 +212,7 @@ fn copy_file(
         if copied == 0 {
             return Ok(());
         }
-        step(copied)?;
+        step(copied);
     }
 }
 
@@ -241,10 +229,7 @@ impl InspectionCopy {
     pub fn new(dir: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Self, LogError> {
         let plan = CopyPlan::new(dir, &std::env::temp_dir())?;
         let total = plan.bytes();
-        plan.copy(|copied| {
-            progress(copied, total);
-            ControlFlow::Continue(())
-        })
+        plan.copy(|copied| progress(copied, total))
     }
 
     /// Returns the directory that was copied.

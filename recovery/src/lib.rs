@@ -53,7 +53,7 @@ pub use crate::record::{
 };
 pub use crate::replay::{Block, BlockKind, OpenMode, Replay, open};
 pub use crate::report::{Progress, SnapshotSummary, VerifyReport};
-pub use crate::salvage::{RepairProgress, RepairReport, repair};
+pub use crate::salvage::{RepairProgress, RepairReport, repair, repair_with};
 pub use crate::writer::{DiskSpace, Healed, LogCounters, LogWriter, TrimProgress};
 
 mod carve;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::carve::Carved;
-use crate::directory::{InspectionCopy, check_is_data_directory, lock_for_reading};
+use crate::directory::{CopyPlan, InspectionCopy, check_is_data_directory, lock_for_reading};
 use crate::error::{DamageKind, LogError, newer_record};
 use crate::frame::Frame;
 use crate::frame_builder::{FrameBuilder, PartitionSet};
@@ -64,31 +64,52 @@ impl RepairReport {
 /// What a repair is doing, for a progress bar: a phase, and bytes or records done and in all.
 pub type RepairProgress<'a> = dyn FnMut(&'static str, u64, u64) + 'a;
 
-/// Makes a new data directory `output` from all that is intact in `dir`, which is only read.
-///
-/// Needs space for a copy of `dir` in the directory for temporary files and for the new one.
+/// Like [`repair_with`], with the copy in the system's directory for temporary files.
 ///
 /// # Errors
 ///
-/// When a node has `dir` open, when `output` is not empty, when a newer version wrote the log,
-/// and when reading or writing fails.
+/// As [`repair_with`].
 pub fn repair(
     dir: &Path,
     output: &Path,
     now: UnixMillis,
     progress: &mut RepairProgress<'_>,
 ) -> Result<RepairReport, LogError> {
+    repair_with(dir, output, &std::env::temp_dir(), now, progress)
+}
+
+/// Makes a new data directory `output` from all that is intact in `dir`, which is only read.
+///
+/// Needs space for a copy of `dir` in the directory `temp` and for the new one.
+///
+/// # Errors
+///
+/// When a node has `dir` open, when `output` is not empty or lies in `dir`, when a newer version
+/// wrote the log, and when reading or writing fails.
+pub fn repair_with(
+    dir: &Path,
+    output: &Path,
+    temp: &Path,
+    now: UnixMillis,
+    progress: &mut RepairProgress<'_>,
+) -> Result<RepairReport, LogError> {
     check_is_data_directory(dir)?;
+    if is_inside(output, dir) {
+        let reason = format!("it lies in {}, which is only read", dir.display());
+        return Err(LogError::File { action: "repair into", path: output.to_owned(), reason });
+    }
     if std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some()) {
         let reason = "directory is not empty".to_owned();
         return Err(LogError::File { action: "repair into", path: output.to_owned(), reason });
     }
-    let copy = InspectionCopy::new(dir, |done, total| progress("copying", done, total))?;
+    let partial = partial_name(output)?;
+    let plan = CopyPlan::new(dir, temp)?;
+    let total = plan.bytes();
+    let copy = plan.copy(|done| progress("copying", done, total))?;
     let _lock = lock_for_reading(dir)?;
     let carved = Carved::search(dir, |done, total| progress("searching", done, total))?;
     let mark = read_mark(&copy)?;
     let report = survey(&copy, mark, progress)?;
-    let partial = partial_name(output)?;
     let mut target = open(&partial, OpenMode::Create)?;
     if let Some(block) = target.next() {
         block?;
@@ -99,6 +120,14 @@ pub fn repair(
     std::fs::rename(&partial, output)
         .map_err(|error| LogError::file("rename to", output, &error))?;
     Ok(report)
+}
+
+/// Whether a path that need not exist lies in an existing directory, links followed.
+fn is_inside(path: &Path, dir: &Path) -> bool {
+    let Ok(dir) = dir.canonicalize() else { return false };
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = absolute.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
+    existing.is_some_and(|existing| existing.starts_with(&dir))
 }
 
 /// Names the directory that becomes the output once it is whole, so that no node starts with a
@@ -270,7 +299,7 @@ impl Repair {
                 None => missing += 1,
             }
         }
-        self.writer.commit_snapshot_at(partition, commit.epoch, commit.cut, self.now)?;
+        self.writer.commit_snapshot_at(partition, commit.epoch, commit.cut, commit.written)?;
         if missing == 0 {
             self.report.snapshots += 1;
         } else {
@@ -288,7 +317,7 @@ impl Repair {
         let Some(commit) = commits.iter().find(|commit| commit.partition == partition) else {
             return Ok(());
         };
-        self.writer.commit_snapshot_at(partition, commit.epoch, commit.cut, self.now)?;
+        self.writer.commit_snapshot_at(partition, commit.epoch, commit.cut, commit.written)?;
         self.report.snapshots += 1;
         Ok(())
     }

@@ -325,10 +325,56 @@ fn verify_tells_a_clean_log_from_a_damaged_one() {
     check_damaged(dir.path());
 }
 
+#[test]
+fn repair_saves_what_is_intact_and_says_what_is_lost() {
+    let dir = written();
+    damage(dir.path(), b" Lima");
+    let before = contents(dir.path());
+    let parent = tempfile::tempdir().unwrap();
+    let new = parent.path().join("new");
+    let output = new.to_str().unwrap();
+    let repaired = run(dir.path(), &["repair", "--output", output, "--format", "json"]);
+    assert_eq!(repaired.code, 1, "{}", repaired.err);
+    let report = &repaired.json()[0];
+    assert_eq!((&report["is_whole"], &report["frames"]), (&false.into(), &2.into()));
+    assert_eq!(report["lost"].to_string(), "[[2,5]]");
+    assert!(contents(dir.path()) == before, "the damaged directory was changed");
+
+    let verified = clean(&new, &["verify"]);
+    assert!(verified.out.contains("records 2 to 4 are missing"), "{}", verified.out);
+    let dumped = clean(&new, &["dump", "--format", "json"]);
+    assert_eq!(dumped.members("sequence"), "0 1 5 6 7 8 9");
+    assert!(dumped.err.contains("warning: records 2 to 4 are missing"), "{}", dumped.err);
+    let history = clean(&new, &["history", "user:1", "--format", "json"]);
+    assert_eq!(history.members("sequence"), "0 9");
+    assert!(history.json()[1].get("after").is_none(), "the gap leaves the value unknown");
+
+    let again = run(dir.path(), &["repair", "--output", output]);
+    assert_eq!(again.code, 2);
+    assert!(again.err.contains("not empty"), "{}", again.err);
+    let inside = dir.path().join("new");
+    let inside = run(dir.path(), &["repair", "--output", inside.to_str().unwrap()]);
+    assert_eq!(inside.code, 2);
+    assert!(inside.err.contains("which is only read"), "{}", inside.err);
+    assert!(contents(dir.path()) == before, "the damaged directory was changed");
+}
+
+#[test]
+fn repair_of_an_intact_log_loses_nothing() {
+    let (dir, parent) = (compacted(), tempfile::tempdir().unwrap());
+    let new = parent.path().join("new");
+    let run = clean(dir.path(), &["repair", "--output", new.to_str().unwrap()]);
+    assert!(run.out.contains("nothing was lost"), "{}", run.out);
+    for arguments in [&["dump", "--snapshots"][..], &["state", "--format", "resp"]] {
+        let (old, new) = (clean(dir.path(), arguments), clean(&new, arguments));
+        assert_eq!(old.out, new.out, "{arguments:?}");
+    }
+}
+
 fn check_damaged(dir: &Path) {
     let verified = run(dir, &["verify"]);
     assert_eq!(verified.code, 1, "{}{}", verified.out, verified.err);
-    for text in ["DAMAGED", "first bad", "lost ", "intact ", "distcache-log repair"] {
+    for text in ["DAMAGED", "first bad", "lost ", "to save ", "distcache-log repair"] {
         assert!(verified.out.contains(text), "{text} in {}", verified.out);
     }
     let json = &run(dir, &["verify", "--format", "json"]).json()[0];

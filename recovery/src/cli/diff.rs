@@ -66,7 +66,6 @@ pub(super) fn run(
     for change in changes(live(&before, from), live(&rebuild.keyspace, to)) {
         let (database, partition, key) = change.place;
         if filter.takes(database, partition, Some(key)) {
-            session.interrupt.check()?;
             match session.format {
                 Format::Json => write_json(&printer, &change, out)?,
                 Format::Text | Format::Resp => write_text(&printer, &change, out)?,

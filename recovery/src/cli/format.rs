@@ -8,6 +8,7 @@
 //! value can be told from every other.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 use distcache_recovery::StoredValue;
 use distcache_recovery::state;
@@ -120,7 +121,8 @@ fn push_char(text: &mut String, char: char) {
 
 /// Whether a character changes how its neighbours are shown, or looks like none.
 fn is_invisible(char: char) -> bool {
-    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    let ranges = [0x200b..=0x200f, 0x2028..=0x202e, 0x2060..=0x2069, 0xfeff..=0xfeff];
+    ranges.iter().any(|range: &RangeInclusive<u32>| range.contains(&char.into()))
 }
 
 fn push_hex(text: &mut String, byte: u8) {

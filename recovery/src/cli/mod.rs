@@ -18,6 +18,8 @@ mod filter;
 mod format;
 mod history;
 mod rebuild;
+mod repair;
+mod scratch;
 mod source;
 mod state;
 mod summary;
@@ -26,7 +28,6 @@ mod typed;
 mod verify;
 
 use format::Style;
-use source::Interrupt;
 use time::Clock;
 
 /// What a subcommand found, which decides the exit code.
@@ -61,7 +62,6 @@ struct Session {
     is_quiet: bool,
     /// Whether progress bars are drawn while results are printed.
     draws_over_output: bool,
-    interrupt: Interrupt,
 }
 
 type Run = fn(&Session, &ArgMatches, &mut dyn Write) -> anyhow::Result<Outcome>;
@@ -77,6 +77,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     (state::command, state::run),
     (diff::command, diff::run),
     (verify::command, verify::run),
+    (repair::command, repair::run),
 ];
 
 const ABOUT: &str = "Looks into the operation log of a distcache node that is not running";
@@ -183,7 +184,6 @@ impl Session {
             clock: Clock::new(has("utc")),
             is_quiet: has("quiet"),
             draws_over_output: !std::io::stdout().is_terminal(),
-            interrupt: Interrupt::default(),
         })
     }
 

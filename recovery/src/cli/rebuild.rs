@@ -138,7 +138,7 @@ impl Range {
             first,
             next: report.next,
             begin_written,
-            last_written: last_written.max(begin_written),
+            last_written: if last_written == UnixMillis(0) { begin_written } else { last_written },
             cut: cut.map(|snapshot| (snapshot.cut, snapshot.written)),
             is_whole: first == SequenceNumber(0)
                 && report.trimmed == SequenceNumber(0)

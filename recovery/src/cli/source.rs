@@ -3,8 +3,6 @@
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,22 +13,19 @@ use distcache_recovery::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::format::size;
+use super::scratch::{ELSEWHERE, Scratch};
 use super::{Outcome, Session};
 
 /// Longest time between two looks of the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Says whether the user wants the tool to stop.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Interrupt {
-    is_set: Arc<AtomicBool>,
-}
-
 /// A private copy of the data directory, removed when dropped.
 #[derive(Debug)]
 pub(super) struct Source<'a> {
     session: &'a Session,
+    // Before the folder that it is in: dropped in this order.
     copy: InspectionCopy,
+    _scratch: Scratch,
     /// Bytes of the directory's log.
     pub(super) disk_bytes: u64,
 }
@@ -56,38 +51,19 @@ pub(super) struct Located<'a> {
     pub(super) record: Record<'a>,
 }
 
-impl Interrupt {
-    /// Returns an error if the user wants to stop.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.is_set.load(Ordering::Relaxed), "interrupted");
-        Ok(())
-    }
-}
-
 impl<'a> Source<'a> {
     /// Copies the session's data directory.
     pub(super) fn open(session: &'a Session) -> anyhow::Result<Self> {
-        let plan = CopyPlan::new(&session.dir, &session.temp_dir).map_err(explain)?;
+        let scratch = Scratch::new(&session.temp_dir)?;
+        let plan = session.plan(&scratch)?;
         let disk_bytes = plan.bytes();
-        session.note(&format!(
-            "working on a private copy of {}, which takes {} in {}",
-            session.dir.display(),
-            size(disk_bytes),
-            session.temp_dir.display()
-        ));
         let bar = session.bar(true);
         bar.set_style(style("copying {bytes} of {total_bytes} {wide_bar} {eta}"));
         bar.set_length(disk_bytes);
-        let copied = plan.copy(|copied| {
-            bar.set_position(copied);
-            match session.interrupt.check() {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(_) => ControlFlow::Break(()),
-            }
-        });
+        let copied = plan.copy(|copied| bar.set_position(copied));
         bar.finish_and_clear();
-        let copy = copied.context("use --temp-dir to put the copy elsewhere")?;
-        Ok(Self { session, copy, disk_bytes })
+        let copy = copied.context(ELSEWHERE)?;
+        Ok(Self { session, copy, disk_bytes, _scratch: scratch })
     }
 
     /// Returns the copy.
@@ -108,7 +84,6 @@ impl<'a> Source<'a> {
 impl LogReader<'_> {
     /// Returns the next intact block.
     pub(super) fn next_block(&mut self) -> anyhow::Result<Option<Block>> {
-        self.session.interrupt.check()?;
         let block = self.replay.next().transpose()?;
         let progress = self.replay.progress();
         self.bar.set_position(progress.records);
@@ -193,6 +168,18 @@ impl LogReader<'_> {
 }
 
 impl Session {
+    /// Plans the copy of the data directory and says how much space it needs.
+    pub(super) fn plan(&self, scratch: &Scratch) -> anyhow::Result<CopyPlan> {
+        let plan = CopyPlan::new(&self.dir, scratch.path()).map_err(explain)?;
+        self.note(&format!(
+            "working on a private copy of {}, which takes {} in {}",
+            self.dir.display(),
+            size(plan.bytes()),
+            self.temp_dir.display()
+        ));
+        Ok(plan)
+    }
+
     /// Returns a progress bar; one that draws nothing if nobody would see it.
     pub(super) fn bar(&self, may_draw: bool) -> ProgressBar {
         let is_seen = may_draw && !self.is_quiet && std::io::stderr().is_terminal();
@@ -205,12 +192,12 @@ impl Session {
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
+pub(super) fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Says what to do about a directory that is in use.
-fn explain(error: LogError) -> anyhow::Error {
+pub(super) fn explain(error: LogError) -> anyhow::Error {
     let is_in_use = matches!(error, LogError::InUse { .. });
     let error = anyhow::Error::from(error);
     if is_in_use { error.context("stop the node first") } else { error }

@@ -62,7 +62,6 @@ pub(super) fn run(
     for entry in live(&rebuild.keyspace, moment) {
         let (database, partition, key, _) = entry;
         if filter.takes(database, partition, Some(key)) {
-            session.interrupt.check()?;
             writer.write(&entry, out)?;
         }
     }

@@ -53,6 +53,11 @@ impl Clock {
         Self { now: Timestamp::now().to_zoned(zone) }
     }
 
+    /// Returns the moment at which the tool was started.
+    pub(super) fn now(&self) -> UnixMillis {
+        UnixMillis(self.now.timestamp().as_millisecond().max(0).unsigned_abs())
+    }
+
     /// Shows a time in this clock's zone, with milliseconds and offset.
     pub(super) fn show(&self, time: UnixMillis) -> String {
         let zone = self.now.time_zone();

@@ -172,7 +172,12 @@ mod tests {
 
     #[test]
     fn json_says_what_json_has_no_form_for() {
-        let map = r#"[["name","Zoë"],["score",1.0],["big",{"integer":"170141183460469231731687303715884105727"}],["picture",{"base64":"/wA="}],["tags",{"set":["a",2]}],["pair",{"tuple":[null,true]}]]"#;
+        let map = concat!(
+            r#"[["name","Zoë"],["score",1.0],"#,
+            r#"["big",{"integer":"170141183460469231731687303715884105727"}],"#,
+            r#"["picture",{"base64":"/wA="}],["tags",{"set":["a",2]}],"#,
+            r#"["pair",{"tuple":[null,true]}]]"#
+        );
         let expected = format!(r#"{{"object":"User","content":{{"map":{map}}}}}"#);
         assert_eq!(json(&sample()).to_string(), expected);
         assert_eq!(json(&Value::Float(f64::NAN)).to_string(), r#"{"float":"NaN"}"#);

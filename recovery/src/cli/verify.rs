@@ -7,7 +7,7 @@ use distcache_recovery::VerifyReport;
 use serde_json::json;
 
 use super::format::size;
-use super::source::Source;
+use super::source::{Source, style};
 use super::{Format, Outcome, Session, format_option};
 
 const EXAMPLES: &str = "\
@@ -33,14 +33,12 @@ pub(super) fn run(
 ) -> anyhow::Result<Outcome> {
     let source = Source::open(session)?;
     let bar = session.bar(true);
-    let mut interrupted = Ok(());
+    bar.set_style(style("checking {percent}% {wide_bar} {eta}"));
     let report = source.copy().verify(|progress| {
         bar.set_length(progress.records_total);
         bar.set_position(progress.records);
-        interrupted = session.interrupt.check();
     })?;
     bar.finish_and_clear();
-    interrupted?;
     match session.format {
         Format::Json => print_json(&report, out)?,
         Format::Text | Format::Resp => print_text(session, &report, out)?,
@@ -85,10 +83,14 @@ fn print_text(session: &Session, report: &VerifyReport, out: &mut dyn Write) -> 
         let title = if number == 0 { "first bad" } else { "also bad" };
         writeln!(out, "{title:<10} {}", damage.reason)?;
         writeln!(out, "lost       {}", damage.kind.lost())?;
-        writeln!(out, "intact     {}", damage.intact)?;
     }
     if !report.is_intact() {
-        writeln!(out, "to save what is intact: distcache-log repair {dir} --output NEW")?;
+        writeln!(
+            out,
+            "to save    {} records and {} keys of snapshots at least: \
+             distcache-log repair {dir} --output NEW",
+            report.records, report.snapshot_records
+        )?;
     }
     Ok(())
 }
