@@ -344,7 +344,7 @@ impl Replay {
                 self.report.snapshots += 1;
                 Ok(())
             }
-            Err(error) => match partition_of(&key[1..]) {
+            Err(error) => match key.get(1..).and_then(partition_of) {
                 Some(partition) => {
                     let cut = self.extent.trimmed;
                     self.bad_frame(DamageKind::Snapshot { partition, cut }, &error)
@@ -359,7 +359,7 @@ impl Replay {
         let in_snapshots: u64 = self.commits.iter().flatten().map(|commit| commit.records).sum();
         let last = self.store.last_key(keys::FRAMES.0, keys::FRAMES.1);
         let last = last.map_err(|error| self.store_error(error))?;
-        let last = last.and_then(|key| sequence_of(&key[1..]));
+        let last = last.and_then(|key| sequence_of(&key));
         let in_frames = last.map_or(0, |last| last.0.saturating_sub(self.extent.trimmed.0));
         self.progress.records_total = in_snapshots + in_frames;
         Ok(())
@@ -426,7 +426,8 @@ fn partition_of(bytes: &[u8]) -> Option<PartitionId> {
     (usize::from(id) < PARTITIONS).then_some(PartitionId(id))
 }
 
-fn sequence_of(bytes: &[u8]) -> Option<SequenceNumber> {
-    let (first, _) = bytes.split_first_chunk()?;
+/// Reads the sequence out of a frame's key or place; keys of other lengths have none.
+fn sequence_of(key: &[u8]) -> Option<SequenceNumber> {
+    let (first, _) = key.get(1..)?.split_first_chunk()?;
     Some(SequenceNumber(u64::from_be_bytes(*first)))
 }

@@ -205,3 +205,16 @@ fn a_log_in_memory_cannot_be_healed_and_says_so() {
     assert!(model.log.try_heal(NOW).is_err());
     assert!(model.log.poison().is_some());
 }
+
+#[test]
+fn keys_of_no_meaning_are_damage() {
+    // Found by fuzzing: a key shorter than a piece number made the reader panic.
+    for key in [&b"f"[..], b"f\0\0\0", b"c\0\0\0\0", b"s", b"s\xff\xff", b"g\0", b"t\0"] {
+        let disk = MemoryDisk::default();
+        disk.corrupt(|image| {
+            image.insert(key.to_vec(), vec![1; 100]);
+        });
+        let report = survey(&disk, SequenceNumber(0));
+        assert_eq!(report.damages.len(), 1, "{key:?}: {:?}", report.damages);
+    }
+}

@@ -181,3 +181,92 @@ fn missing_files_are_refused_and_repaired() {
         sample.check(copy.path(), &format!("no {name}"));
     }
 }
+
+/// Makes a log that was compacted and went on.
+fn compacted(dir: &Path) -> Keyspace {
+    let (log, _, state) = recover(open(dir, OpenMode::Create).unwrap()).unwrap();
+    let mut model = Model::new(log, state);
+    let mut random = Random::new(31);
+    for _ in 0..3 {
+        for _ in 0..15 {
+            let seeds = (0..10).map(|_| random.below(1 << 40)).collect();
+            model.run(&Step::Append(seeds)).unwrap();
+        }
+        for partition in 0..4 {
+            model.run(&Step::Snapshot(partition * 341, 2)).unwrap();
+        }
+        model.run(&Step::Append((0..9).collect())).unwrap();
+        model.run(&Step::Trim).unwrap();
+    }
+    model.log.close().unwrap();
+    model.state
+}
+
+#[test]
+fn repairing_an_intact_log_keeps_all_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = compacted(dir.path());
+    let output = tempfile::tempdir().unwrap();
+    let report = repair(dir.path(), output.path(), NOW, &mut |_, _, _| ()).unwrap();
+    assert_eq!((report.snapshots, report.lost.len(), report.carved_frames), (4, 0, 0));
+    assert!(report.damaged_snapshots.is_empty() && report.unreadable_frames == 0);
+    let source = recover(open(dir.path(), OpenMode::Existing).unwrap()).unwrap();
+    let (log, found, state) = recover(open(output.path(), OpenMode::Existing).unwrap()).unwrap();
+    assert_same_state(&state, &expected, "repaired");
+    assert_eq!(log.next_sequence(), source.0.next_sequence());
+    assert_eq!((found.trimmed, found.records), (source.1.trimmed, source.1.records));
+}
+
+#[test]
+fn repair_reads_only_and_refuses_to_write_over_something() {
+    let dir = tempfile::tempdir().unwrap();
+    compacted(dir.path());
+    let before = contents(dir.path());
+    let output = tempfile::tempdir().unwrap();
+    repair(dir.path(), output.path(), NOW, &mut |_, _, _| ()).unwrap();
+    assert!(contents(dir.path()) == before, "the source has changed");
+    let error = repair(dir.path(), output.path(), NOW, &mut |_, _, _| ()).unwrap_err();
+    assert!(error.to_string().contains("not empty"), "{error}");
+}
+
+#[test]
+fn without_its_store_a_compacted_log_is_saved_from_the_raw_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let expected = compacted(dir.path());
+    // sled refuses to open a store of another segment size; all of its data is intact.
+    fs::write(dir.path().join("log/conf"), "segment_size: 512\nuse_compression: false\n").unwrap();
+    assert!(matches!(open(dir.path(), OpenMode::Existing), Err(LogError::Damaged(_))));
+    let output = tempfile::tempdir().unwrap();
+    let report = repair(dir.path(), output.path(), NOW, &mut |_, _, _| ()).unwrap();
+    assert!(report.source.is_none() && report.carved_frames > 0, "{report:?}");
+    assert_eq!((report.snapshots, report.lost.len()), (4, 0), "{report:?}");
+    let (_, _, state) = recover(open(output.path(), OpenMode::Existing).unwrap()).unwrap();
+    assert_same_state(&state, &expected, "carved");
+}
+
+#[test]
+fn a_damaged_compacted_log_is_always_repaired_to_one_that_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    compacted(dir.path());
+    let bytes = fs::read(dir.path().join("log/db")).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64;
+    let mut random = Random::new(3);
+    for _ in 0..12 {
+        let at = random.below(used) as usize / 4096 * 4096;
+        let copy = copy_of(dir.path());
+        let mut bytes = bytes.clone();
+        bytes[at..at + 4096].fill(0);
+        fs::write(copy.path().join("log/db"), bytes).unwrap();
+        let output = tempfile::tempdir().unwrap();
+        repair(copy.path(), output.path(), NOW, &mut |_, _, _| ()).unwrap();
+        recover(open(output.path(), OpenMode::Existing).unwrap())
+            .unwrap_or_else(|error| panic!("zeroed block at {at}: {error}"));
+    }
+}
+
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    files(dir)
+        .into_iter()
+        .map(|(name, _)| (name.clone(), fs::read(dir.join(name)).unwrap()))
+        .collect()
+}

@@ -92,7 +92,7 @@ impl Replay {
 
     /// Takes a frame of records, if it is the next one.
     pub(super) fn take_frame(&mut self, scanned: Scanned) -> Result<Option<Block>, LogError> {
-        let Some(first) = super::sequence_of(&scanned.place[1..]) else {
+        let Some(first) = super::sequence_of(&scanned.place) else {
             self.damage(DamageKind::Note, &FrameError::Misplaced)?;
             return Ok(None);
         };
