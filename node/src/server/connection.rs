@@ -344,6 +344,7 @@ impl Connection {
         batch.database = self.session.database;
         batch.touching = self.session.touching;
         batch.client = self.session.id;
+        batch.replies.set_version(self.session.version);
     }
 
     /// Sends a shard its batch, and returns where it will come back.
