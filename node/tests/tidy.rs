@@ -88,7 +88,9 @@ fn files_functions_and_lines_are_short() {
         }
         for (at, line) in source.lines.iter().enumerate() {
             let chars = line.chars().count();
-            if chars > LINE_CHARS_MAX && !line.contains("://") {
+            // Expected output in a test is as wide as it is.
+            let is_test = source.path.contains("/tests/");
+            if chars > LINE_CHARS_MAX && !is_test && !line.contains("://") {
                 wrong.push(format!("{}:{}: {chars} characters", source.path, at + 1));
             }
         }

@@ -4,11 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a tool")]
 
+use std::path::Path;
 use std::time::Instant;
 
 use distcache_recovery::limits::PARTITIONS;
 use distcache_recovery::{
-    FrameBuilder, OpenMode, Operation, PartitionId, Record, StoredValue, UnixMillis, open,
+    FrameBuilder, LogWriter, OpenMode, Operation, PartitionId, Record, StoredValue, UnixMillis,
+    open,
 };
 
 /// The node's allocator, so that time and memory are as there.
@@ -67,8 +69,13 @@ fn main() {
         appending * 1e9 / records as f64,
         resident_kilobytes() / 1024
     );
+    compact(read_back(dir.path()));
+}
+
+/// Reads the whole log; returns it ready for writing.
+fn read_back(dir: &Path) -> LogWriter {
     let (begin, cpu) = (Instant::now(), cpu_seconds());
-    let mut replay = open(dir.path(), OpenMode::Create).unwrap();
+    let mut replay = open(dir, OpenMode::Create).unwrap();
     println!("open {:.3} s, CPU {:.3} s", begin.elapsed().as_secs_f64(), cpu_seconds() - cpu);
     let (begin, mut read, mut bytes) = (Instant::now(), 0, 0);
     for block in &mut replay {
@@ -78,14 +85,20 @@ fn main() {
     }
     let seconds = begin.elapsed().as_secs_f64();
     println!(
-        "read {read} records in {seconds:.3} s: {:.1} M/s, {:.0} MB/s, resident {} MB, stored {} MB",
+        "read {read} records in {seconds:.3} s: {:.1} M/s, {:.0} MB/s, resident {} MB, \
+         stored {} MB",
         read as f64 / seconds / 1e6,
         bytes as f64 / seconds / 1e6,
         resident_kilobytes() / 1024,
         replay.report().stored_bytes >> 20,
     );
-    let (mut log, _) = replay.finish().unwrap();
+    let (log, _) = replay.finish().unwrap();
     println!("on disk {} MB for {} MB", log.disk_bytes().unwrap() >> 20, bytes >> 20);
+    log
+}
+
+/// Commits an empty snapshot of every partition and removes all frames.
+fn compact(mut log: LogWriter) {
     let begin = cpu_seconds();
     for partition in 0..PARTITIONS as u16 {
         log.commit_snapshot(PartitionId(partition), Default::default(), NOW).unwrap();

@@ -88,8 +88,8 @@ pub(in crate::command) const SPECS: &[CommandSpec] = &[
         flags: Flags::NOSCRIPT.and(Flags::BLOCKING),
         group: Group::Generic,
         since: "3.0.0",
-        summary: "Blocks until the asynchronous replication of all preceding write commands sent by \
-              the connection is completed.",
+        summary: "Blocks until the asynchronous replication of all preceding write commands sent \
+                  by the connection is completed.",
         syntax: "numreplicas timeout",
         run: Run::Node(wait),
         ..ROW
