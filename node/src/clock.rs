@@ -52,6 +52,14 @@ pub fn duration_of(raw: u64) -> Duration {
     TICKS.delta(0, raw)
 }
 
+/// Converts a time to raw counter steps.
+pub fn raw_of(time: Duration) -> u64 {
+    // Long enough that the rounding to nanoseconds does not matter.
+    const STEPS: u64 = 1 << 32;
+    let nanos_per_step = duration_of(STEPS).as_nanos() as f64 / STEPS as f64;
+    (time.as_nanos() as f64 / nanos_per_step) as u64
+}
+
 /// Returns 64 unpredictable bits, from the operating system's randomness.
 pub fn random_seed() -> u64 {
     // Every `RandomState` has fresh keys.
@@ -68,5 +76,20 @@ pub async fn within<T>(limit: Option<Duration>, future: impl Future<Output = T>)
     match limit {
         None => Some(future.await),
         Some(limit) => tokio::time::timeout(limit, future).await.ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_counter_steps_are_converted_both_ways() {
+        assert_eq!(raw_of(Duration::ZERO), 0);
+        for micros in [1, 10_000, 1_000_000, 3_600_000_000] {
+            let time = Duration::from_micros(micros);
+            let back = duration_of(raw_of(time));
+            assert!(time.abs_diff(back) <= time / 1000 + Duration::from_nanos(10), "{back:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! to the operation log, and the connection writes the replies in request order.
 //!
 //! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
-//! [`node`], [`start`], [`config`], [`logger`], [`limits`], [`clock`].
+//! [`node`], [`monitor`], [`start`], [`config`], [`logger`], [`process`], [`limits`], [`clock`].
 
 pub mod actors;
 pub mod clock;
@@ -16,8 +16,10 @@ pub mod config;
 pub mod keyspace;
 pub mod limits;
 pub mod logger;
+pub mod monitor;
 pub mod node;
 pub mod oplog;
+pub mod process;
 pub mod records;
 pub mod server;
 pub mod shard;

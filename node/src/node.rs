@@ -11,6 +11,7 @@ use crate::clock::{self, Ticks};
 use crate::command::TABLE;
 use crate::config::LiveConfig;
 use crate::keyspace::KeyHasher;
+use crate::monitor::Monitor;
 use crate::oplog::load::LoadProgress;
 use crate::records::UnixMillis;
 use crate::server::counters::{CommandCounters, Counters, ErrorCounters};
@@ -51,6 +52,8 @@ pub struct NodeParts {
     pub hasher: KeyHasher,
     /// What the shards use for keys.
     pub memory: Arc<MemoryUsage>,
+    /// The most bytes that keys and clients' buffers have taken.
+    pub memory_peak: AtomicU64,
     /// How far the rebuilding from the log has come.
     pub loading: Arc<LoadProgress>,
     /// The connected clients.
@@ -61,6 +64,8 @@ pub struct NodeParts {
     pub commands: CommandCounters,
     /// Errors that connections answered with, by code.
     pub errors: ErrorCounters,
+    /// What was slow.
+    pub monitor: Arc<Monitor>,
     /// `CLIENT PAUSE`.
     pub pause: Pause,
     /// Number of this run: 40 hexadecimal digits.
@@ -79,12 +84,16 @@ impl NodeParts {
         let digits = || format!("{:016x}", clock::random_seed());
         let mut run_id = digits() + &digits() + &digits();
         run_id.truncate(40);
+        let clients: Arc<Registry> = Arc::default();
+        let monitor = Arc::new(Monitor::new(clients.clone(), &config.current()));
         NodeParts {
             config,
             hasher: KeyHasher::new(clock::random_seed()),
             memory: Arc::new(MemoryUsage::new(threads)),
+            memory_peak: AtomicU64::new(0),
             loading: Arc::default(),
-            clients: Arc::default(),
+            clients,
+            monitor,
             counters: Counters::new(threads),
             commands: CommandCounters::new(TABLE.len()),
             errors: ErrorCounters::default(),

@@ -132,10 +132,13 @@ fn start_shards(
         let id = ShardId { index: index as u16, count };
         let hasher = parts.hasher.clone();
         let gate = MemoryGate::new(parts.memory.clone(), index, parts.config.clone());
-        let log = log.cloned();
+        let (log, monitor) = (log.cloned(), parts.monitor.clone());
         ShardHandle::start(arbiter, move || {
             let status = log.as_ref().map(|log| log.status.clone());
-            Shard::new(ShardState::new(Keyspace::new(id, databases, hasher), gate, status), log)
+            let keyspace = Keyspace::new(id, databases, hasher);
+            let mut state = ShardState::new(keyspace, gate, status);
+            state.set_monitor(monitor);
+            Shard::new(state, log)
         })
     };
     arbiters.iter().enumerate().map(start).collect()

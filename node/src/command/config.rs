@@ -33,6 +33,7 @@ fn set(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comman
     session.node.config.set(&pairs).map_err(CommandError::err)?;
     session.refresh();
     logger::set_level(session.config.log_level);
+    session.node.monitor.configure(&session.config);
     if let Some(log) = &session.node.log {
         log.status.set_policy(session.config.fsync);
     }
@@ -83,22 +84,23 @@ const SUBCOMMANDS: &[CommandSpec] = &[
     CommandSpec {
         complexity: "O(N) when N is the number of configuration parameters provided",
         ..row(Group::Server, "get", -3, BASE, "2.0.0",
-            ("Returns the effective values of configuration parameters.",
+            ("Get the values of configuration parameters",
              "parameter [parameter ...]"),
             Run::Connection(get))
     },
     row(Group::Server, "help", 2, Flags::LOADING.and(Flags::STALE), "5.0.0",
-        ("Returns helpful text about the subcommands.", ""), Run::Connection(help)),
+        ("Show helpful text about the different subcommands", ""), Run::Connection(help)),
     row(Group::Server, "resetstat", 2, BASE, "2.0.0",
-        ("Resets the server's statistics.", ""), Run::Node(resetstat)),
+        ("Reset the stats returned by INFO", ""), Run::Node(resetstat)),
     row(Group::Server, "rewrite", 2, BASE, "2.8.0",
-        ("Persists the effective configuration to file.", ""), Run::Node(rewrite)),
+        ("Rewrite the configuration file with the in memory configuration",
+         ""), Run::Node(rewrite)),
     CommandSpec {
         complexity: "O(N) when N is the number of configuration parameters provided",
         // Among the options are passwords.
         flags: BASE.and(Flags::SKIP_SLOWLOG),
         ..row(Group::Server, "set", -4, BASE, "2.0.0",
-            ("Sets configuration parameters in-flight.",
+            ("Set configuration parameters to the given values",
              "parameter value [parameter value ...]"),
             Run::Connection(set))
     },
@@ -109,6 +111,6 @@ pub(super) const CONTAINER: CommandSpec = container(
     Group::Server,
     "config",
     "2.0.0",
-    "A container for server configuration commands.",
+    "A container for server configuration commands",
     SUBCOMMANDS,
 );

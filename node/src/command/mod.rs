@@ -8,15 +8,21 @@
 //! - the groups: [`generic`], [`string`], ...: pure functions, and their rows at the bottom of
 //!   each file.
 
+mod absent;
 pub mod args;
+mod catalog;
 mod client;
 mod config;
 mod connection;
 pub mod error;
 pub mod generic;
 mod help;
+mod info;
+mod introspection;
+mod persistence;
 mod row;
 mod server;
+mod slow;
 pub mod string;
 
 use std::collections::HashMap;
@@ -58,7 +64,7 @@ impl Flags {
     pub const HIDDEN: Flags = Flags(1 << 8);
     /// On several shards: the values of its keys are not looked at, only whether they exist.
     pub const KEYS_ONLY: Flags = Flags(1 << 9);
-    /// Not counted in the slow log, as its arguments are secret.
+    /// Its arguments are secret: the slow log shows only its name.
     pub const SKIP_SLOWLOG: Flags = Flags(1 << 10);
     /// Allowed while a replica's data is stale, as in `COMMAND`'s flags.
     pub const STALE: Flags = Flags(1 << 11);
@@ -68,6 +74,8 @@ impl Flags {
     pub const NO_MULTI: Flags = Flags(1 << 13);
     /// Where its keys are must be asked with `COMMAND GETKEYS`.
     pub const MOVABLE_KEYS: Flags = Flags(1 << 14);
+    /// Not allowed while a replica loads in the background, as in `COMMAND`'s flags.
+    pub const NO_ASYNC_LOADING: Flags = Flags(1 << 16);
     /// Allowed while a script keeps others waiting, as in `COMMAND`'s flags.
     pub const ALLOW_BUSY: Flags = Flags(1 << 15);
 
@@ -238,7 +246,10 @@ pub const GROUPS: &[&[CommandSpec]] = &[
     string::get::SPECS,
     string::lcs::SPECS,
     string::number::SPECS,
+    absent::SPECS,
+    persistence::SPECS,
     server::SPECS,
+    slow::SPECS,
     string::set::SPECS,
 ];
 
@@ -257,6 +268,7 @@ pub struct Command {
 /// The table with its index.
 pub struct Table {
     by_name: HashMap<[u8; NAME_BYTES_MAX], Command, foldhash::fast::FixedState>,
+    rows: Vec<&'static CommandSpec>,
     full_names: Vec<String>,
 }
 
@@ -271,11 +283,14 @@ impl std::fmt::Debug for Command {
 
 impl Table {
     fn new() -> Self {
-        let mut table = Table { by_name: HashMap::default(), full_names: Vec::new() };
+        let mut table =
+            Table { by_name: HashMap::default(), rows: Vec::new(), full_names: Vec::new() };
         for spec in GROUPS.iter().copied().flatten() {
             let command = Command { spec, index: table.full_names.len() as u16 };
             let name = packed(spec.name.as_bytes()).expect("names are short");
             table.by_name.insert(name, command);
+            table.rows.push(spec);
+            table.rows.extend(spec.subcommands);
             table.full_names.push(spec.name.to_owned());
             let full = |sub: &CommandSpec| format!("{}|{}", spec.name, sub.name);
             table.full_names.extend(spec.subcommands.iter().map(full));
@@ -295,6 +310,11 @@ impl Table {
         let place =
             subcommands.iter().position(|sub| name.eq_ignore_ascii_case(sub.name.as_bytes()))?;
         Some(Command { spec: &subcommands[place], index: container.index + 1 + place as u16 })
+    }
+
+    /// The command at `index`.
+    pub fn at(&self, index: u16) -> Command {
+        Command { spec: self.rows[index as usize], index }
     }
 
     /// Name of the row at `index`; of a subcommand `config|set`.

@@ -3,7 +3,7 @@
 use distcache_protocol::resp::ReplyBuffer;
 
 use super::row::row;
-use super::{Args, CommandResult, CommandSpec, Flags, Group, Run, config};
+use super::{Args, CommandResult, CommandSpec, Flags, Group, Run, config, info, introspection};
 use crate::clock;
 use crate::server::session::Session;
 
@@ -23,6 +23,8 @@ const ANY_TIME: Flags = Flags::LOADING.and(Flags::STALE).and(Flags::FAST);
 #[rustfmt::skip]
 pub(super) const SPECS: &[CommandSpec] = &[
     config::CONTAINER,
-    row(Group::Server, "time", 1, ANY_TIME, "2.6.0", ("Returns the server time.", ""),
+    info::SPEC,
+    introspection::SPEC,
+    row(Group::Server, "time", 1, ANY_TIME, "2.6.0", ("Return the current server time", ""),
         Run::Connection(time)),
 ];

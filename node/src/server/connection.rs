@@ -252,7 +252,11 @@ impl Connection {
             Run::Keyspace(_) | Run::Subcommand => return Ok(()),
         };
         let node = &self.session.node;
-        node.commands.executed(command.index, Ticks::now().raw_since(start), result.is_err());
+        let raw_ticks = Ticks::now().raw_since(start);
+        node.commands.executed(command.index, raw_ticks, result.is_err());
+        if raw_ticks >= node.monitor.threshold() {
+            node.monitor.note(self.session.id, command, args, raw_ticks);
+        }
         if let Err(error) = result {
             node.errors.count(&error);
             self.output.truncate(before);

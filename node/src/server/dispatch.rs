@@ -53,7 +53,9 @@ pub fn admit(
 
 fn find(name: &[u8], input: &[u8], args: &[ArgRange]) -> Result<Command, CommandError> {
     let Some(command) = TABLE.find(name) else { return Err(unknown_command(input, args)) };
-    let (Run::Subcommand, Some(sub)) = (command.spec.run, args.get(1)) else { return Ok(command) };
+    let Some(sub) = args.get(1).filter(|_| !command.spec.subcommands.is_empty()) else {
+        return Ok(command);
+    };
     let sub = sub.of(input);
     TABLE.find_subcommand(command, sub).ok_or_else(|| unknown_subcommand(command, sub))
 }

@@ -27,7 +27,9 @@ use actix_rt::ArbiterHandle;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::actors::shard::ShardHandle;
 use crate::command::CommandError;
+use crate::compaction;
 use crate::node::Node;
 use crate::shard::ShardState;
 use connection::Connection;
@@ -167,7 +169,24 @@ pub async fn off_thread<R: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(CommandError::err)
 }
 
-/// Waits.
-pub async fn rest(time: Duration) {
-    tokio::time::sleep(time).await;
+/// Compacts the log, while the connection that asked for it goes on.
+pub fn compact_in_background(node: Arc<Node>) {
+    actix_rt::spawn(async move {
+        if let Err(error) = compaction::compact(&node).await {
+            log::error!(error = error.as_str(); "compaction failed; the log is whole, and grows");
+        }
+    });
+}
+
+/// Keeps every shard, and so all clients, from doing anything for a time (`DEBUG SLEEP`).
+pub async fn freeze(node: &Node, time: Duration) {
+    let freeze_one = |shard: &ShardHandle| {
+        let shard = shard.clone();
+        actix_rt::spawn(async move { shard.visit(move |_| std::thread::sleep(time)).await })
+    };
+    let frozen: Vec<_> = node.shards.iter().map(freeze_one).collect();
+    for shard in frozen {
+        // A shard that has stopped needs no freezing.
+        let _ = shard.await;
+    }
 }

@@ -113,6 +113,11 @@ impl Client {
         now.0.saturating_sub(self.active.load(Ordering::Relaxed)) / 1000
     }
 
+    /// Bytes that its buffers take.
+    pub fn buffer_bytes(&self) -> usize {
+        self.input_capacity.load(Ordering::Relaxed) + self.output_bytes.load(Ordering::Relaxed)
+    }
+
     /// Says which task serves the client; [`Client::kill`] ends that.
     pub fn served_by(&self, task: AbortHandle) {
         // Set once, by the code that starts the task.

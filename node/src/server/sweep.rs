@@ -1,4 +1,4 @@
-//! What a node looks after ten times a second: rates, silent clients, clients that do not read.
+//! What a node looks after once a second: rates, memory, silent clients, clients that do not read.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,9 @@ pub async fn run(node: Arc<Node>) {
         node.counters.measure();
         let config = node.config.current();
         let now = clock::now();
+        let mut bytes = node.memory.total();
         for client in node.clients.all() {
+            bytes += client.buffer_bytes();
             if is_silent(&client, &config, now) {
                 log::debug!(client = client.id; "closing a silent client");
                 client.kill();
@@ -31,6 +33,7 @@ pub async fn run(node: Arc<Node>) {
                 client.kill();
             }
         }
+        node.memory_peak.fetch_max(bytes as u64, Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,9 @@ pub mod batch;
 pub mod holds;
 pub mod memory;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use distcache_protocol::resp::ReplyBuffer;
 use distcache_recovery::RecordCursor;
 
@@ -18,8 +21,10 @@ use crate::clock::{self, Ticks};
 use crate::command::{Args, Command, CommandError, Flags, Run, TABLE};
 use crate::keyspace::{Keyspace, KeyspaceStats};
 use crate::limits::BATCH_REPLY_BYTES_MAX;
+use crate::monitor::Monitor;
 use crate::oplog::LogStatus;
 use crate::oplog::load::LoadBlock;
+use crate::server::counters::count_error;
 use batch::Batch;
 use memory::MemoryGate;
 
@@ -42,8 +47,11 @@ pub struct ShardState {
     pub keyspace: Keyspace,
     /// Counters by the command's index in the table.
     pub commands: Vec<CommandStats>,
+    /// Error replies by code.
+    pub errors: BTreeMap<String, u64>,
     /// Whether there is memory for more.
     pub memory: MemoryGate,
+    monitor: Option<Arc<Monitor>>,
     log: Option<LogStatus>,
 }
 
@@ -52,12 +60,25 @@ impl ShardState {
     pub fn new(mut keyspace: Keyspace, memory: MemoryGate, log: Option<LogStatus>) -> Self {
         keyspace.journal.set_enabled(log.is_some());
         let commands = vec![CommandStats::default(); TABLE.len()];
-        ShardState { keyspace, commands, memory, log }
+        ShardState { keyspace, commands, errors: BTreeMap::new(), memory, monitor: None, log }
+    }
+
+    /// Tells the monitor what is slow from now on.
+    pub fn set_monitor(&mut self, monitor: Arc<Monitor>) {
+        self.monitor = Some(monitor);
+    }
+
+    #[cold]
+    fn note_slow(&self, client: u64, command: Command, args: Args<'_>, raw_ticks: u64) {
+        if let Some(monitor) = &self.monitor {
+            monitor.note(client, command, args, raw_ticks);
+        }
     }
 
     /// Forgets what was counted (`CONFIG RESETSTAT`).
     pub fn reset_stats(&mut self) {
         self.commands.fill(CommandStats::default());
+        self.errors.clear();
         // `writes` is no statistic: it tells how much changed since the last snapshot.
         let writes = self.keyspace.stats.writes;
         self.keyspace.stats = KeyspaceStats { writes, ..KeyspaceStats::default() };
@@ -94,6 +115,7 @@ impl ShardState {
     pub fn execute(&mut self, batch: &mut Batch, blocked: impl Fn(&Keyspace, &Batch) -> bool) {
         self.begin(batch.database, batch.touching);
         let mut start = Ticks::now();
+        let slow = self.monitor.as_ref().map_or(u64::MAX, |monitor| monitor.threshold());
         while let Some(routed) = batch.commands.get(batch.executed) {
             if batch.replies.len() >= BATCH_REPLY_BYTES_MAX || blocked(&self.keyspace, batch) {
                 break;
@@ -103,7 +125,12 @@ impl ShardState {
             self.run(routed.command, args, &mut batch.replies);
             batch.ends.push(batch.replies.len() as u32);
             batch.executed += 1;
-            start = self.account(routed.command, start);
+            let end = self.account(routed.command, start);
+            let raw_ticks = end.raw_since(start);
+            if raw_ticks >= slow {
+                self.note_slow(batch.client, routed.command, args, raw_ticks);
+            }
+            start = end;
         }
         self.memory.publish(self.keyspace.used_bytes());
     }
@@ -124,6 +151,7 @@ impl ShardState {
         if let Err(error) = result {
             replies.truncate(before);
             error.write(replies);
+            count_error(&mut self.errors, &error);
             self.commands[command.index as usize].failed += 1;
         }
     }

@@ -1,0 +1,125 @@
+//! What the sections of `INFO`, and the commands about memory, are made of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::clock::{self, Ticks};
+use crate::command::{CommandError, TABLE};
+use crate::config::Config;
+use crate::keyspace::{DatabaseSize, KeyspaceStats};
+use crate::node::Node;
+use crate::process;
+use crate::records::UnixMillis;
+use crate::server::for_all_shards;
+use crate::server::registry::Client;
+use crate::shard::CommandStats;
+
+/// The figures of one moment.
+pub(in crate::command) struct Figures<'a> {
+    /// The node.
+    pub(in crate::command) node: &'a Node,
+    /// Its configuration.
+    pub(in crate::command) config: Arc<Config>,
+    /// The wall-clock time.
+    pub(in crate::command) now: UnixMillis,
+    /// Seconds since the start.
+    pub(in crate::command) uptime_s: u64,
+    /// The clients.
+    pub(in crate::command) clients: Vec<Arc<Client>>,
+    /// Sizes of the databases, all shards together.
+    pub(in crate::command) databases: Vec<DatabaseSize>,
+    /// Counters of all shards together.
+    pub(in crate::command) keyspace: KeyspaceStats,
+    /// Counters by index in the table, of shards and connections together.
+    pub(in crate::command) commands: Vec<CommandStats>,
+    /// Error replies by code, of shards and connections together.
+    pub(in crate::command) errors: BTreeMap<String, u64>,
+    /// Bytes of keys and values.
+    pub(in crate::command) data_bytes: u64,
+    /// Bytes of the clients' buffers.
+    pub(in crate::command) client_bytes: u64,
+    /// Resident memory of the process in bytes.
+    pub(in crate::command) resident_bytes: u64,
+}
+
+/// What one shard contributes.
+type ShardFigures =
+    (Vec<DatabaseSize>, KeyspaceStats, Vec<CommandStats>, BTreeMap<String, u64>, usize);
+
+impl<'a> Figures<'a> {
+    /// Asks all shards.
+    pub(in crate::command) async fn gather(node: &'a Node) -> Result<Self, CommandError> {
+        let shards: Vec<ShardFigures> = for_all_shards(node, |state| {
+            let keyspace = &state.keyspace;
+            let commands = state.commands.clone();
+            let errors = state.errors.clone();
+            (keyspace.sizes(), keyspace.stats, commands, errors, keyspace.used_bytes())
+        })
+        .await?;
+        let clients = node.clients.all();
+        let client_bytes = clients.iter().map(|client| client.buffer_bytes() as u64).sum();
+        let mut figures = Figures {
+            node,
+            config: node.config.current(),
+            now: clock::now(),
+            uptime_s: Ticks::now().since(node.started_ticks).as_secs(),
+            clients,
+            databases: vec![DatabaseSize::default(); node.databases().into()],
+            keyspace: KeyspaceStats::default(),
+            commands: connection_stats(node),
+            errors: node.errors.get(),
+            data_bytes: 0,
+            client_bytes,
+            resident_bytes: process::resident_bytes(),
+        };
+        shards.into_iter().for_each(|shard| figures.add(shard));
+        node.memory_peak.fetch_max(figures.used_bytes(), Relaxed);
+        Ok(figures)
+    }
+
+    fn add(&mut self, (sizes, stats, commands, errors, bytes): ShardFigures) {
+        for (sum, size) in self.databases.iter_mut().zip(sizes) {
+            sum.keys += size.keys;
+            sum.volatile += size.volatile;
+        }
+        self.keyspace.hits += stats.hits;
+        self.keyspace.misses += stats.misses;
+        self.keyspace.expired += stats.expired;
+        self.keyspace.evicted += stats.evicted;
+        self.keyspace.writes += stats.writes;
+        for (sum, counted) in self.commands.iter_mut().zip(commands) {
+            sum.calls += counted.calls;
+            sum.raw_ticks += counted.raw_ticks;
+            sum.rejected += counted.rejected;
+            sum.failed += counted.failed;
+        }
+        for (code, count) in errors {
+            *self.errors.entry(code).or_default() += count;
+        }
+        self.data_bytes += bytes as u64;
+    }
+
+    /// Bytes that the node accounts for: keys, values and buffers of clients.
+    pub(in crate::command) fn used_bytes(&self) -> u64 {
+        self.data_bytes + self.client_bytes
+    }
+
+    /// The most that [`Figures::used_bytes`] has been.
+    pub(in crate::command) fn peak_bytes(&self) -> u64 {
+        self.node.memory_peak.load(Relaxed)
+    }
+}
+
+fn connection_stats(node: &Node) -> Vec<CommandStats> {
+    let stats = |index: usize| {
+        let counter = node.commands.of(index as u16);
+        CommandStats {
+            calls: counter.calls.load(Relaxed),
+            raw_ticks: counter.raw_ticks.load(Relaxed),
+            rejected: counter.rejected.load(Relaxed),
+            failed: counter.failed.load(Relaxed),
+        }
+    };
+    (0..TABLE.len()).map(stats).collect()
+}
