@@ -3,7 +3,9 @@
 use distcache_protocol::resp::ReplyBuffer;
 
 use super::row::row;
-use super::{Args, CommandResult, CommandSpec, Flags, Group, Run, config, info, introspection};
+use super::{
+    Args, CommandResult, CommandSpec, Flags, Group, Run, config, debug, info, introspection, memory,
+};
 use crate::clock;
 use crate::server::session::Session;
 
@@ -23,8 +25,10 @@ const ANY_TIME: Flags = Flags::LOADING.and(Flags::STALE).and(Flags::FAST);
 #[rustfmt::skip]
 pub(super) const SPECS: &[CommandSpec] = &[
     config::CONTAINER,
+    debug::SPEC,
     info::SPEC,
     introspection::SPEC,
+    memory::CONTAINER,
     row(Group::Server, "time", 1, ANY_TIME, "2.6.0", ("Return the current server time", ""),
         Run::Connection(time)),
 ];

@@ -26,7 +26,8 @@ const LFU_ON: &str = "An LFU maxmemory policy is selected, idle time not tracked
                       that when switching between policies at runtime LRU and LFU data will take \
                       some time to adjust.";
 
-fn encoding_name(entry: &Entry) -> &'static str {
+/// What Redis calls the form of a value in memory.
+pub(in crate::command) fn encoding_name(entry: &Entry) -> &'static str {
     match entry.value() {
         Value::Integer(_) => "int",
         Value::String(bytes) if bytes.len() <= EMBEDDED_BYTES_MAX && !entry.is_growable() => {
@@ -126,7 +127,7 @@ fn memory_usage(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut ReplyBuffer
 }
 
 /// Row of `MEMORY USAGE`.
-const MEMORY_USAGE: CommandSpec = CommandSpec {
+pub(in crate::command) const MEMORY_USAGE: CommandSpec = CommandSpec {
     name: "usage",
     arity: -3,
     flags: Flags::READONLY,
@@ -149,61 +150,49 @@ const SUB: CommandSpec = CommandSpec {
     ..ROW
 };
 
-pub(in crate::command) const SPECS: &[CommandSpec] = &[
-    CommandSpec {
-        name: "memory",
-        arity: -2,
-        group: Group::Server,
-        since: "4.0.0",
-        complexity: "Depends on subcommand.",
-        summary: "A container for memory diagnostics commands.",
-        subcommands: &[MEMORY_USAGE],
-        ..ROW
-    },
-    CommandSpec {
-        name: "object",
-        arity: -2,
-        since: "2.2.3",
-        complexity: "Depends on subcommand.",
-        summary: "A container for object introspection commands.",
-        subcommands: &[
-            CommandSpec {
-                name: "encoding",
-                summary: "Returns the internal encoding of a Redis object.",
-                run: Run::Keyspace(encoding),
-                ..SUB
-            },
-            CommandSpec {
-                name: "freq",
-                since: "4.0.0",
-                summary: "Returns the logarithmic access frequency counter of a Redis object.",
-                run: Run::Keyspace(freq),
-                ..SUB
-            },
-            CommandSpec {
-                name: "help",
-                arity: 2,
-                flags: Flags::LOADING.and(Flags::STALE),
-                keys: Keys::None,
-                since: "6.2.0",
-                summary: "Returns helpful text about the different subcommands.",
-                syntax: "",
-                run: Run::Connection(help),
-                ..SUB
-            },
-            CommandSpec {
-                name: "idletime",
-                summary: "Returns the time since the last access to a Redis object.",
-                run: Run::Keyspace(idletime),
-                ..SUB
-            },
-            CommandSpec {
-                name: "refcount",
-                summary: "Returns the reference count of a value of a key.",
-                run: Run::Keyspace(refcount),
-                ..SUB
-            },
-        ],
-        ..ROW
-    },
-];
+pub(in crate::command) const SPECS: &[CommandSpec] = &[CommandSpec {
+    name: "object",
+    arity: -2,
+    since: "2.2.3",
+    complexity: "Depends on subcommand.",
+    summary: "A container for object introspection commands.",
+    subcommands: &[
+        CommandSpec {
+            name: "encoding",
+            summary: "Returns the internal encoding of a Redis object.",
+            run: Run::Keyspace(encoding),
+            ..SUB
+        },
+        CommandSpec {
+            name: "freq",
+            since: "4.0.0",
+            summary: "Returns the logarithmic access frequency counter of a Redis object.",
+            run: Run::Keyspace(freq),
+            ..SUB
+        },
+        CommandSpec {
+            name: "help",
+            arity: 2,
+            flags: Flags::LOADING.and(Flags::STALE),
+            keys: Keys::None,
+            since: "6.2.0",
+            summary: "Returns helpful text about the different subcommands.",
+            syntax: "",
+            run: Run::Connection(help),
+            ..SUB
+        },
+        CommandSpec {
+            name: "idletime",
+            summary: "Returns the time since the last access to a Redis object.",
+            run: Run::Keyspace(idletime),
+            ..SUB
+        },
+        CommandSpec {
+            name: "refcount",
+            summary: "Returns the reference count of a value of a key.",
+            run: Run::Keyspace(refcount),
+            ..SUB
+        },
+    ],
+    ..ROW
+}];

@@ -109,6 +109,11 @@ impl<'a> Figures<'a> {
     pub(in crate::command) fn peak_bytes(&self) -> u64 {
         self.node.memory_peak.load(Relaxed)
     }
+
+    /// Number of keys.
+    pub(in crate::command) fn keys(&self) -> usize {
+        self.databases.iter().map(|database| database.keys).sum()
+    }
 }
 
 fn connection_stats(node: &Node) -> Vec<CommandStats> {
