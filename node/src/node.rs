@@ -1,7 +1,7 @@
 //! The node as its connections see it: shared, and the same on every thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -33,6 +33,8 @@ pub struct Node {
     pub parts: NodeParts,
     /// The wish that the node stops.
     pub stop: Stop,
+    /// Whether a compaction begins when the one under way ends.
+    pub compaction_scheduled: AtomicBool,
     tickets: AtomicU64,
 }
 
@@ -109,7 +111,14 @@ impl NodeParts {
 impl Node {
     /// Returns a node of these shards.
     pub fn new(parts: NodeParts, shards: Vec<ShardHandle>, log: Option<LogHandle>) -> Self {
-        Node { shards, log, parts, stop: Stop::default(), tickets: AtomicU64::new(1) }
+        Node {
+            shards,
+            log,
+            parts,
+            stop: Stop::default(),
+            compaction_scheduled: AtomicBool::new(false),
+            tickets: AtomicU64::new(1),
+        }
     }
 
     /// Waits until every write executed before survives a power cut.
@@ -129,6 +138,11 @@ impl Node {
     /// Returns a number for a new hold.
     pub fn next_ticket(&self) -> Ticket {
         Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether the log is being compacted.
+    pub fn is_compacting(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.status.figures().compacting)
     }
 
     /// Number of databases.

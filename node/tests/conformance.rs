@@ -58,6 +58,14 @@ fn a_real_redis_passes() {
 }
 
 #[test]
+fn our_node_passes_with_one_shard_and_with_several() {
+    for shards in ["1", "3"] {
+        let flags = ["--shards", shards, "--enable-debug-command", "yes"];
+        check(&Server::node(&flags), Kind::Node);
+    }
+}
+
+#[test]
 fn an_external_server_passes() {
     // Without DISTCACHE_TEST_ADDR there is nothing more to test than above.
     if let Some(server) = Server::external() {

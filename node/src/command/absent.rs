@@ -6,6 +6,7 @@ use distcache_protocol::resp::ReplyBuffer;
 use distcache_protocol::slot::slot_of;
 
 use super::connection::DEFAULT_USER;
+use super::introspection::acl_cat;
 use super::row::{Docs, container, reply_help, row};
 use super::{Args, CommandError, CommandResult, CommandSpec, Flags, Group, Run, help};
 use crate::node::Node;
@@ -245,6 +246,8 @@ const ACL: Flags = ASKED.and(Flags::ADMIN);
 #[rustfmt::skip]
 pub(super) const SPECS: &[CommandSpec] = &[
     container(Group::Server, "acl", "6.0.0", "A container for Access List Control commands ", &[
+        sub(Group::Server, "cat", -2, ASKED, "6.0.0",
+            ("List the ACL categories or the commands inside a category", "[category]"), acl_cat),
         sub(Group::Server, "getuser", 3, ACL, "6.0.0",
             ("Get the rules for a specific ACL user", "username"), acl_getuser),
         sub(Group::Server, "help", 2, HELPFUL, "6.0.0",

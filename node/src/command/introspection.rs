@@ -28,6 +28,31 @@ const FLAG_NAMES: &[(Flags, &str)] = &[
     (Flags::ALLOW_BUSY, "allow_busy"),
 ];
 
+/// Categories of access control, in Redis's order.
+const CATEGORIES: &[&str] = &[
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+];
+
 /// All commands that are shown; their subcommands are not among them.
 fn shown() -> impl Iterator<Item = Command> {
     let rows = super::GROUPS.iter().copied().flatten();
@@ -73,6 +98,7 @@ fn categories(command: Command) -> Vec<&'static str> {
         categories.push("slow");
     }
     categories.extend(catalog::find(TABLE.full_name(command.index)).categories.split_whitespace());
+    categories.sort_by_key(|name| CATEGORIES.iter().position(|known| known == name));
     categories
 }
 
@@ -217,6 +243,26 @@ fn list(_: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResu
     };
     reply.array(commands.len());
     commands.iter().for_each(|command| bulk(reply, TABLE.full_name(command.index)));
+    Ok(())
+}
+
+/// `ACL CAT [category]`: here, as it is about the table.
+pub(super) fn acl_cat(_: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    let Some(name) = args.get(2) else {
+        reply.array(CATEGORIES.len());
+        CATEGORIES.iter().for_each(|name| bulk(reply, name));
+        return Ok(());
+    };
+    let known = CATEGORIES.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(name));
+    let Some(category) = known.filter(|_| args.len() == 3) else {
+        let text = [b"ERR Unknown category '", name, b"'"].concat();
+        return Err(CommandError::Bytes(text));
+    };
+    let all = shown().flat_map(with_subcommands);
+    let members: Vec<Command> =
+        all.filter(|command| categories(*command).contains(category)).collect();
+    reply.array(members.len());
+    members.iter().for_each(|command| bulk(reply, TABLE.full_name(command.index)));
     Ok(())
 }
 

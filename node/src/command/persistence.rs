@@ -8,13 +8,8 @@ use distcache_protocol::resp::ReplyBuffer;
 use super::row::row;
 use super::{Args, CommandError, CommandFuture, CommandResult, CommandSpec, Flags, Group, Run};
 use crate::compaction::compact;
-use crate::node::Node;
 use crate::server::compact_in_background;
 use crate::server::session::Session;
-
-fn is_compacting(node: &Node) -> bool {
-    node.log.as_ref().is_some_and(|log| log.status.figures().compacting)
-}
 
 /// `SAVE`. Without a log there is nothing to save to, and nothing was promised.
 fn save<'a>(
@@ -23,7 +18,7 @@ fn save<'a>(
     reply: &'a mut ReplyBuffer,
 ) -> CommandFuture<'a> {
     Box::pin(async move {
-        if is_compacting(&session.node) {
+        if session.node.is_compacting() {
             return Err(CommandError::err("Background save already in progress"));
         }
         compact(&session.node).await.map_err(CommandError::err)?;
@@ -37,7 +32,7 @@ fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Com
     if args.len() > 1 && !(args.len() == 2 && args.is(1, "SCHEDULE")) {
         return Err(CommandError::Syntax);
     }
-    if is_compacting(&session.node) {
+    if session.node.is_compacting() {
         return Err(CommandError::err("Background save already in progress"));
     }
     compact_in_background(Arc::clone(&session.node));
@@ -47,12 +42,9 @@ fn bgsave(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Com
 
 /// `BGREWRITEAOF`
 fn bgrewriteaof(session: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
-    if is_compacting(&session.node) {
-        let text = "Background append only file rewriting already in progress";
-        return Err(CommandError::err(text));
-    }
+    let when = if session.node.is_compacting() { "scheduled" } else { "started" };
     compact_in_background(Arc::clone(&session.node));
-    reply.simple("Background append only file rewriting started");
+    reply.simple(&format!("Background append only file rewriting {when}"));
     Ok(())
 }
 

@@ -42,6 +42,9 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How often [`finish`] looks whether all clients are gone.
 const FINISH_INTERVAL: Duration = Duration::from_millis(5);
 
+/// How often a scheduled compaction looks whether the one before has ended.
+const COMPACTION_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Accepts clients for ever, and gives them to the arbiters in turn.
 pub async fn accept(listener: TcpListener, node: Arc<Node>, arbiters: Vec<ArbiterHandle>) {
     for (thread, arbiter) in arbiters.iter().enumerate().cycle() {
@@ -169,9 +172,17 @@ pub async fn off_thread<R: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(CommandError::err)
 }
 
-/// Compacts the log, while the connection that asked for it goes on.
+/// Compacts the log, while the connection that asked for it goes on. A compaction that is under
+/// way ends first; asking again meanwhile asks for nothing more.
 pub fn compact_in_background(node: Arc<Node>) {
+    if node.compaction_scheduled.swap(true, Ordering::Relaxed) {
+        return;
+    }
     actix_rt::spawn(async move {
+        while node.is_compacting() {
+            tokio::time::sleep(COMPACTION_INTERVAL).await;
+        }
+        node.compaction_scheduled.store(false, Ordering::Relaxed);
         if let Err(error) = compaction::compact(&node).await {
             log::error!(error = error.as_str(); "compaction failed; the log is whole, and grows");
         }

@@ -157,7 +157,8 @@ pub(super) fn persistence(figures: &Figures<'_>, lines: &mut Lines) {
     lines.field("rdb_last_cow_size", 0);
     lines.field("aof_enabled", u8::from(node.log.is_some()));
     lines.field("aof_rewrite_in_progress", u8::from(log.compacting));
-    lines.field("aof_rewrite_scheduled", 0);
+    let scheduled = node.compaction_scheduled.load(Relaxed);
+    lines.field("aof_rewrite_scheduled", u8::from(scheduled));
     lines.field("aof_last_rewrite_time_sec", -1);
     lines.field("aof_current_rewrite_time_sec", -1);
     lines.field("aof_last_bgrewrite_status", status(log.compaction_failed));
