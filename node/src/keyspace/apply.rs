@@ -107,7 +107,8 @@ impl Keyspace {
 }
 
 impl Database {
-    fn used(&self) -> usize {
+    /// Bytes of entries and tables, counted one by one.
+    pub(super) fn used(&self) -> usize {
         self.tables.iter().map(|table| table_totals(table).2).sum()
     }
 }

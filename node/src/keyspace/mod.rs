@@ -503,3 +503,6 @@ impl Database {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

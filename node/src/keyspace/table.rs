@@ -224,9 +224,19 @@ impl SlotTable {
         Some(found.remove().0)
     }
 
-    /// Gives back the memory of a table that has become nearly empty. Returns the bytes freed.
+    /// Gives back memory where the segment of `hash` has become nearly empty, and all of it
+    /// where the slot has. Returns the bytes freed.
     pub fn shrink(&mut self, hash: u64, rehash: impl Fn(&Entry) -> u64) -> usize {
         let entries = &mut self.segment_mut(hash).entries;
+        if entries.is_empty() {
+            let before = self.allocated();
+            if self.is_empty() {
+                *self = SlotTable::default();
+            } else {
+                self.segment_mut(hash).entries = HashTable::new();
+            }
+            return before - self.allocated();
+        }
         // A quarter full at most, so that growing again at once does not undo it.
         if entries.capacity() < 8 || entries.len() * 4 > entries.capacity() {
             return 0;

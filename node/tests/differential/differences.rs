@@ -45,6 +45,11 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     row("expiretime", Compare::Near(5), CLOCK),
     row("pexpiretime", Compare::Near(5_000), CLOCK),
     row("object idletime", Compare::Near(5), CLOCK),
+    row(
+        "object refcount",
+        Compare::SameKind,
+        "Redis shares small integers, but not copies of them",
+    ),
     row("object freq", Compare::SameKind, "the access counter is probabilistic"),
     row("time", Compare::SameKind, CLOCK),
     row("lastsave", Compare::SameKind, CLOCK),

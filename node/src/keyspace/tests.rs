@@ -1,0 +1,154 @@
+//! The accounts of a keyspace: memory and counts against a recount from scratch.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Select(u8),
+    Put(u16, Vec<u8>, Option<u64>),
+    Append(u16, Vec<u8>),
+    WriteRange(u16, usize),
+    SetDeadline(u16, Option<u64>),
+    Remove(u16),
+    RemoveMany(u16),
+    Flush,
+    Swap,
+    Pass(u64),
+    Evict(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = || 0..3000_u16;
+    let deadline = || prop::option::of(1..5000_u64);
+    let bytes = || {
+        prop_oneof![
+            9 => prop::collection::vec(any::<u8>(), 0..200),
+            1 => prop::collection::vec(any::<u8>(), 16_000..17_000),
+        ]
+    };
+    prop_oneof![
+        2 => (0..3_u8).prop_map(Step::Select),
+        20 => (key(), bytes(), deadline()).prop_map(|(k, b, d)| Step::Put(k, b, d)),
+        5 => (key(), bytes()).prop_map(|(k, b)| Step::Append(k, b)),
+        3 => (key(), 0..20_000_usize).prop_map(|(k, at)| Step::WriteRange(k, at)),
+        5 => (key(), deadline()).prop_map(|(k, d)| Step::SetDeadline(k, d)),
+        5 => key().prop_map(Step::Remove),
+        2 => key().prop_map(Step::RemoveMany),
+        1 => Just(Step::Flush),
+        1 => Just(Step::Swap),
+        2 => (0..500_u64).prop_map(Step::Pass),
+        2 => (0..50_usize).prop_map(Step::Evict),
+    ]
+}
+
+fn key(number: u16) -> Vec<u8> {
+    // Most keys share a slot, so that its segments split.
+    let tag = if number.is_multiple_of(8) { "" } else { "{tag}" };
+    format!("{tag}{number}").into_bytes()
+}
+
+fn take(keyspace: &mut Keyspace, step: Step) {
+    match step {
+        Step::Select(database) => keyspace.begin(keyspace.now(), database),
+        Step::Put(number, bytes, deadline) => {
+            let deadline = deadline.map_or(Deadline::Clear, |at| Deadline::At(UnixMillis(at)));
+            keyspace.put(&key(number), Value::String(&bytes), deadline);
+        }
+        Step::Append(number, bytes) => {
+            keyspace.append(&key(number), &bytes);
+        }
+        Step::WriteRange(number, offset) => {
+            keyspace.write_range(&key(number), offset, b"range");
+        }
+        Step::SetDeadline(number, deadline) => {
+            keyspace.set_deadline(&key(number), deadline.map(UnixMillis));
+        }
+        Step::Remove(number) => {
+            keyspace.remove(&key(number));
+        }
+        Step::RemoveMany(number) => {
+            for other in number..number + 500 {
+                keyspace.remove(&key(other));
+            }
+        }
+        Step::Flush => keyspace.flush(None),
+        Step::Swap => {
+            for partition in keyspace.occupied_partitions(&[0, 1]) {
+                keyspace.swap(partition, 0, 1);
+            }
+        }
+        Step::Pass(millis) => {
+            let now = UnixMillis(keyspace.now().0 + millis);
+            keyspace.begin(now, keyspace.database());
+            keyspace.expire_slice(now);
+        }
+        Step::Evict(keys) => {
+            keyspace.evict(EvictionPolicy::AllKeysLru, 5, usize::MAX, keys);
+        }
+    }
+}
+
+/// Bytes, keys and keys with a deadline of all databases, counted one by one.
+fn recount(keyspace: &Keyspace) -> (usize, usize, usize) {
+    let databases = keyspace.databases.iter().flatten();
+    databases.fold((0, 0, 0), |(bytes, keys, volatile), database| {
+        let entries = || database.tables.iter().flat_map(SlotTable::iter);
+        let with_deadline = entries().filter(|entry| entry.deadline().is_some()).count();
+        (bytes + database.used(), keys + entries().count(), volatile + with_deadline)
+    })
+}
+
+fn accounts(keyspace: &Keyspace) -> (usize, usize, usize) {
+    let sizes = keyspace.sizes();
+    let keys = sizes.iter().map(|size| size.keys).sum();
+    (keyspace.used_bytes(), keys, sizes.iter().map(|size| size.volatile).sum())
+}
+
+fn keyspace() -> Keyspace {
+    Keyspace::new(ShardId { index: 0, count: 2 }, 3, KeyHasher::new(3))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn accounts_equal_a_recount(
+        fill in 0..3000_u16,
+        steps in prop::collection::vec(step(), 0..200),
+    ) {
+        let mut keyspace = keyspace();
+        for number in 0..fill {
+            keyspace.put(&key(number), Value::Integer(1), Deadline::Clear);
+        }
+        for step in steps {
+            take(&mut keyspace, step);
+        }
+        prop_assert_eq!(accounts(&keyspace), recount(&keyspace));
+        for database in 0..3 {
+            keyspace.begin(keyspace.now(), database);
+            keyspace.flush(None);
+        }
+        prop_assert_eq!(accounts(&keyspace), (0, 0, 0));
+    }
+}
+
+#[test]
+fn memory_is_given_back_as_keys_are_deleted() {
+    let mut keyspace = keyspace();
+    let name = |i: u32| if i.is_multiple_of(2) { format!("{{tag}}{i}") } else { format!("{i}") };
+    for i in 0..40_000_u32 {
+        keyspace.put(name(i).as_bytes(), Value::String(&[1; 40]), Deadline::Clear);
+    }
+    let full = keyspace.used_bytes();
+    for i in 0..40_000_u32 {
+        if !i.is_multiple_of(20) {
+            keyspace.remove(name(i).as_bytes());
+        }
+    }
+    assert!(keyspace.used_bytes() < full / 8, "{} of {full}", keyspace.used_bytes());
+    for i in 0..40_000_u32 {
+        keyspace.remove(name(i).as_bytes());
+    }
+    assert_eq!(accounts(&keyspace), (0, 0, 0));
+}
