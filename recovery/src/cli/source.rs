@@ -58,7 +58,7 @@ impl<'a> Source<'a> {
         let plan = session.plan(&scratch)?;
         let disk_bytes = plan.bytes();
         let bar = session.bar(true);
-        bar.set_style(style("copying {bytes} of {total_bytes} {wide_bar} {eta}"));
+        bar.set_style(style("copying {decimal_bytes} of {decimal_total_bytes} {wide_bar} {eta}"));
         bar.set_length(disk_bytes);
         let copied = plan.copy(|copied| bar.set_position(copied));
         bar.finish_and_clear();

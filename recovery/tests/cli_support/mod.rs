@@ -118,16 +118,20 @@ impl Log {
         while self.writer.trim(100, written).unwrap() == TrimProgress::More {}
     }
 
-    /// Closes the log and waits until its lock is gone: a child that another test is starting
-    /// holds it until it runs its own program.
     pub fn close(self) {
         self.writer.close().unwrap();
-        let lock = fs::File::open(self.dir.join("LOCK")).unwrap();
-        let deadline = Timestamp::now() + SignedDuration::from_secs(30);
-        while lock.try_lock_shared().is_err() {
-            assert!(Timestamp::now() < deadline, "the log is still locked");
-            std::thread::yield_now();
-        }
+        wait_for_lock(&self.dir);
+    }
+}
+
+/// Waits until the lock of a closed log is gone: a child that another test is starting holds it
+/// until it runs its own program.
+pub fn wait_for_lock(dir: &Path) {
+    let lock = fs::File::open(dir.join("LOCK")).unwrap();
+    let deadline = Timestamp::now() + SignedDuration::from_secs(30);
+    while lock.try_lock_shared().is_err() {
+        assert!(Timestamp::now() < deadline, "the log is still locked");
+        std::thread::yield_now();
     }
 }
 
