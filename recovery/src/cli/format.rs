@@ -4,7 +4,7 @@
 //! stands as it is, control and other invisible characters aside.
 //!
 //! JSON: bytes that are UTF-8 are a string, all others `{"base64": …}`; a value stored as an
-//! integer is a number; a typed value is `{"typed": …}` (see [`typed`](super::typed)). So every
+//! integer is a number; a typed value is `{"typed": …}` (see [`typed`]). So every
 //! value can be told from every other.
 
 use std::fmt::Write as _;

@@ -1,9 +1,9 @@
 //! The subcommands of `distcache-log`, one a file.
 //!
 //! In reading order: this file (the options that all share), [`source`] (the copy that is read,
-//! progress, damage), [`time`] (points in the log and times), [`format`] and [`typed`] (keys and
-//! values as text and JSON), [`change`] (records as text and JSON), [`rebuild`] (the keyspace at
-//! a point), and the subcommands.
+//! progress, damage), [`time`] (points in the log and times), [`mod@format`] and [`typed`] (keys
+//! and values as text and JSON), [`change`] (records as text and JSON), [`filter`] (which of them
+//! are wanted), [`rebuild`] (the keyspace at a point), [`scratch`], and the subcommands.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
