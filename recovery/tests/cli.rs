@@ -229,6 +229,29 @@ fn history_begins_with_the_snapshot_where_the_log_begins_later() {
 }
 
 #[test]
+fn history_does_not_guess_a_value_behind_missing_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::create(dir.path());
+    log.compact(TEN, &[(0, put(b"k", b"old"))]);
+    let append = |bytes| on(b"k", Operation::Append { key: b"k", bytes });
+    log.frame(after(1), &[(0, append(b"!"))]);
+    log.frame(after(2), &[(0, append(b"lost for ever"))]);
+    log.frame(after(3), &[(0, append(b"?"))]);
+    log.close();
+    damage(dir.path(), b"lost for ever");
+    let parent = tempfile::tempdir().unwrap();
+    let new = parent.path().join("new");
+    assert_eq!(run(dir.path(), &["repair", "-o", new.to_str().unwrap()]).code, 1);
+    let history = clean(&new, &["history", "k", "-q"]);
+    let expected = "         \
+-  2026-11-22 10:00:00.000Z  p476  db0  snapshot     \"k\" = \"old\"  (before record 0)
+         0  2026-11-22 10:00:01.000Z  p476  db0  append       \"k\" + \"!\"  -> \"old!\"
+         2  2026-11-22 10:00:03.000Z  p476  db0  append       \"k\" + \"?\"
+";
+    assert_eq!(history.out, expected);
+}
+
+#[test]
 fn state_is_the_keyspace_at_each_point() {
     let dir = written();
     for (at, expected) in [

@@ -138,7 +138,7 @@ impl History {
                 written: found.written,
                 state: Keyspace::default(),
             }),
-            next: SequenceNumber(0),
+            next: begin,
         }
     }
 
@@ -149,12 +149,18 @@ impl History {
         count: u32,
         out: &mut dyn Write,
     ) -> anyhow::Result<()> {
-        if first > self.next && self.next > SequenceNumber(0) {
+        let has_gap = first > self.next;
+        if has_gap {
             self.known.fill(false);
         }
         self.next = first.plus(count.into());
-        if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.cut <= first) {
+        if let Some(cut) = self.snapshot.as_ref().map(|snapshot| snapshot.cut)
+            && cut <= first
+        {
             self.print_snapshot(out)?;
+            if has_gap && cut < first {
+                self.known.fill(false);
+            }
         }
         Ok(())
     }
