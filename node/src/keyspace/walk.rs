@@ -192,7 +192,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(12))]
+        #![proptest_config(ProptestConfig::with_cases(8))]
         #[test]
         fn a_key_that_stays_is_met_once_whatever_else_changes(
             shards in 1..4_u16,
