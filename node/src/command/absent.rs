@@ -237,8 +237,7 @@ const fn sub(
 
 const HELPFUL: Flags = Flags::LOADING.and(Flags::STALE);
 const NOSCRIPT: Flags = Flags::NOSCRIPT;
-/// Redis counts these as writes; here they change nothing, and so are refused by nothing.
-const CHANGING: Flags = NOSCRIPT;
+const CHANGING: Flags = NOSCRIPT.and(Flags::WRITE);
 const ASKED: Flags = HELPFUL.and(NOSCRIPT);
 const CLUSTER: Flags = Flags::STALE;
 const ACL: Flags = ASKED.and(Flags::ADMIN);
@@ -271,7 +270,7 @@ pub(super) const SPECS: &[CommandSpec] = &[
         sub(Group::Cluster, "myid", 2, CLUSTER, "3.0.0", ("Return the node id", ""), cluster_myid),
         sub(Group::Cluster, "nodes", 2, CLUSTER, "3.0.0",
             ("Get Cluster config for the node", ""), cluster_nodes),
-        sub(Group::Cluster, "shards", 2, HELPFUL, "7.0.0",
+        sub(Group::Cluster, "shards", 2, CLUSTER, "7.0.0",
             ("Get array of cluster slots to node mappings", ""), no_slots),
         sub(Group::Cluster, "slots", 2, CLUSTER, "3.0.0",
             ("Get array of Cluster slot to node mappings", ""), no_slots),

@@ -26,7 +26,7 @@ fn get(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comman
 /// `CONFIG SET parameter value [parameter value ...]`
 fn set(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
     if !args.len().is_multiple_of(2) {
-        return Err(CommandError::WrongArity("config|set".into()));
+        return Err(CommandError::Syntax);
     }
     let words: Vec<&[u8]> = args.from(2).collect();
     let pairs: Vec<(&[u8], &[u8])> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();

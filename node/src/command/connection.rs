@@ -132,8 +132,8 @@ fn hello(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comm
     if !session.authenticated {
         return Err(CommandError::Other(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the \
-             HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and \
-             select the RESP protocol version at the same time"
+             HELLO AUTH <user> <pass> option can be used to authenticate the client and select \
+             the RESP protocol version at the same time"
                 .into(),
         ));
     }
@@ -162,6 +162,14 @@ fn describe(session: &Session, reply: &mut ReplyBuffer) {
     }
     reply.bulk(b"modules");
     reply.array(0);
+}
+
+/// `POST` and `Host:`, the beginning of lines of HTTP: somebody makes a browser send requests here.
+/// What follows in them could be commands, so the connection ends.
+fn refuse_http(session: &mut Session, _: Args<'_>, _: &mut ReplyBuffer) -> CommandResult {
+    log::warn!(client = session.id; "closing a connection that speaks http: possible attack");
+    session.aborted = true;
+    Ok(())
 }
 
 /// Properties of commands that a client may always send.
@@ -204,12 +212,30 @@ pub(super) const SPECS: &[CommandSpec] = &[
     ),
     row(
         Group::Connection,
+        "host:",
+        -1,
+        OPEN.and(Flags::HIDDEN),
+        "3.2.7",
+        ("Closes a connection that speaks HTTP.", ""),
+        Run::Connection(refuse_http),
+    ),
+    row(
+        Group::Connection,
         "ping",
         -1,
         Flags::FAST,
         "1.0.0",
         ("Ping the server", "[message]"),
         Run::Connection(ping),
+    ),
+    row(
+        Group::Connection,
+        "post",
+        -1,
+        OPEN.and(Flags::HIDDEN),
+        "3.2.7",
+        ("Closes a connection that speaks HTTP.", ""),
+        Run::Connection(refuse_http),
     ),
     row(
         Group::Connection,

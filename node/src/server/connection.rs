@@ -263,6 +263,9 @@ impl Connection {
             error.write(&mut self.output);
         }
         self.output.set_version(self.session.version);
+        if self.session.aborted {
+            return Err(io::Error::other("the client is no client of this protocol"));
+        }
         if !was_muted && self.session.is_muted() {
             // The replies so far are for the client still.
             self.write().await?;

@@ -49,6 +49,8 @@ pub struct Session {
     pub replies: Replies,
     /// Whether the connection ends once the replies so far are written.
     pub closing: bool,
+    /// Whether the connection ends at once.
+    pub aborted: bool,
 }
 
 impl Session {
@@ -70,6 +72,7 @@ impl Session {
             touching: true,
             replies: Replies::On,
             closing: false,
+            aborted: false,
         }
     }
 

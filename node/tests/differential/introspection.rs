@@ -121,12 +121,13 @@ fn without_subcommands(mut reply: Reply) -> Reply {
     reply
 }
 
-/// Returns the summary, version and group of one command's documentation.
+/// Returns the version and group of one command's documentation. Its summary is prose, which
+/// Redis 7.2 has written anew.
 fn documentation(reply: &Reply) -> BTreeMap<String, String> {
     let Tree::Array(items) = &reply.tree else { panic!("COMMAND DOCS is no array") };
     let Some(Tree::Array(pairs)) = items.get(1) else { return BTreeMap::new() };
     let pairs = pairs.chunks(2).map(|pair| (text(&pair[0]), show_tree(&pair[1])));
-    pairs.filter(|(name, _)| ["summary", "since", "group"].contains(&name.as_str())).collect()
+    pairs.filter(|(name, _)| ["since", "group"].contains(&name.as_str())).collect()
 }
 
 fn text_of(reply: &Reply) -> String {

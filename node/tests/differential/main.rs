@@ -30,6 +30,9 @@ fn check(pair: &Pair, name: &str) {
     pair.check_random(name, SEQUENCES);
 }
 
+/// The same for our node, which is built without optimization here.
+const NODE_SEQUENCES: u64 = 200;
+
 /// The two tables and the generator cry no wolf: Redis differs from itself nowhere.
 #[test]
 fn a_real_redis_equals_itself() {
@@ -49,5 +52,20 @@ fn a_planted_difference_is_found_and_shrunk() {
     for difference in &found {
         assert!(difference.steps.len() <= 4, "not shrunk:\n{difference}");
         assert!(difference.to_string().contains("15"), "not about the database:\n{difference}");
+    }
+}
+
+/// Our node answers as a real Redis does, with one shard and with several.
+#[test]
+fn our_node_equals_a_real_redis() {
+    for shards in ["1", "3"] {
+        let node = Server::node(&["--shards", shards, "--enable-debug-command", "yes"]);
+        let pair = Pair::new(node, Server::redis(&[]));
+        pair.check_info();
+        pair.check_client_fields();
+        pair.check_command_table();
+        pair.check_fixed();
+        pair.check_raw();
+        pair.check_random(&format!("our node with {shards} shards"), NODE_SEQUENCES);
     }
 }

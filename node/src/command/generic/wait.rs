@@ -85,7 +85,7 @@ pub(in crate::command) const SPECS: &[CommandSpec] = &[
     CommandSpec {
         name: "wait",
         arity: 3,
-        flags: Flags::NOSCRIPT.and(Flags::BLOCKING),
+        flags: Flags::NOSCRIPT,
         group: Group::Generic,
         since: "3.0.0",
         summary: "Blocks until the asynchronous replication of all preceding write commands sent \
