@@ -187,6 +187,8 @@ fn kill(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comma
     for client in session.node.clients.all().iter().filter(|client| victims.include(client)) {
         if client.id != session.id {
             client.kill();
+            // Its task ends in a moment; for others it is gone now.
+            session.node.clients.remove(client.id);
         } else if victims.spare_me {
             continue;
         } else {

@@ -1,0 +1,274 @@
+//! What an operator does with a running node, and what the node does with clients that are too
+//! many, too silent, too greedy, or not to be trusted.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use support::server::Server;
+use support::wire::{Tree, Wire};
+
+/// How long anything may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Asks again and again until the answer is there.
+fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    panic!("{what}: not within {LIMIT:?}");
+}
+
+fn text(wire: &mut Wire, words: &[&str]) -> String {
+    match wire.call(words).tree {
+        Tree::Bulk(text) | Tree::Simple(text) => String::from_utf8(text).unwrap(),
+        Tree::Error(text) => format!("-{}", String::from_utf8(text).unwrap()),
+        other => panic!("{words:?}: no text: {other:?}"),
+    }
+}
+
+/// A field of `INFO`.
+fn info(wire: &mut Wire, field: &str) -> String {
+    let all = text(wire, &["INFO", "everything"]);
+    let value = all.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    value.unwrap_or_else(|| panic!("INFO has no {field}")).to_owned()
+}
+
+/// Whether the server has closed a connection that sends nothing.
+fn is_closed(wire: &mut Wire) -> bool {
+    wire.read_to_close().is_ok_and(|bytes| bytes.is_empty())
+}
+
+#[test]
+fn a_new_connection_may_do_nothing_before_the_password() {
+    let node = Server::node(&[]);
+    let mut admin = node.connect();
+    assert_eq!(text(&mut admin, &["CONFIG", "SET", "requirepass", "secret"]), "OK");
+    let mut wire = node.connect();
+    for words in
+        [&["GET", "k"][..], &["PING"], &["INFO"], &["CLIENT", "LIST"], &["CONFIG", "GET", "*"]]
+    {
+        assert_eq!(text(&mut wire, words), "-NOAUTH Authentication required.", "{words:?}");
+    }
+    assert!(text(&mut wire, &["HELLO", "3"]).starts_with("-NOAUTH HELLO must be called"));
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.";
+    assert_eq!(text(&mut wire, &["AUTH", "secre"]), wrong);
+    assert_eq!(text(&mut wire, &["AUTH", "other", "secret"]), wrong);
+    // Before the password, neither many nor long arguments are read.
+    let mut greedy = node.connect();
+    greedy.send_raw(b"*1000\r\n").unwrap();
+    let answer = greedy.read_to_close().unwrap();
+    assert_eq!(answer, b"-ERR Protocol error: unauthenticated multibulk length\r\n");
+    assert_eq!(text(&mut wire, &["AUTH", "secret"]), "OK");
+    assert_eq!(wire.call(&["GET", "k"]).tree, Tree::Null);
+    assert_eq!(info(&mut wire, "errorstat_WRONGPASS"), "count=2");
+    assert!(info(&mut wire, "cmdstat_get").contains("rejected_calls=1"));
+}
+
+#[test]
+fn connections_beyond_maxclients_are_told_so_and_closed() {
+    let node = Server::node(&["--maxclients", "2"]);
+    // The connection that waited for the start may still be leaving: it takes a place.
+    let connected = || {
+        let mut wire = node.connect();
+        let reply = wire.try_call(&[b"PING".to_vec()]).ok()?;
+        (reply.raw == b"+PONG\r\n").then_some(wire)
+    };
+    let mut first = until("a first client", connected);
+    let second = until("a second client", connected);
+    let mut third = node.connect();
+    let answer = third.read_to_close().unwrap();
+    assert_eq!(answer, b"-ERR max number of clients reached\r\n");
+    assert_ne!(info(&mut first, "rejected_connections"), "0");
+    drop(second);
+    until("a place for another", connected);
+}
+
+#[test]
+fn a_silent_client_is_closed_after_the_timeout_and_a_busy_one_is_not() {
+    let node = Server::node(&[]);
+    let (mut silent, mut busy) = (node.connect(), node.connect());
+    assert_eq!(text(&mut silent, &["PING"]), "PONG");
+    assert_eq!(text(&mut busy, &["CONFIG", "SET", "timeout", "1"]), "OK");
+    until("the silent client's end", || {
+        let clients = text(&mut busy, &["CLIENT", "LIST"]);
+        (clients.lines().count() == 1).then_some(())
+    });
+    assert!(is_closed(&mut silent));
+}
+
+#[test]
+fn a_client_that_does_not_take_its_replies_is_closed_at_the_limit() {
+    let node = Server::node(&[]);
+    let mut admin = node.connect();
+    let value = "x".repeat(3 << 20);
+    assert_eq!(text(&mut admin, &["SET", "large", &value]), "OK");
+    let limit = ["CONFIG", "SET", "client-output-buffer-limit", "normal 1mb 0 0"];
+    assert_eq!(text(&mut admin, &limit), "OK");
+    let mut greedy = node.connect();
+    assert!(greedy.try_call(&[b"GET".to_vec(), b"large".to_vec()]).is_err());
+    assert_eq!(info(&mut admin, "client_output_buffer_limit_disconnections"), "1");
+    // The soft limit: never reading, for a second, with more waiting than the socket takes.
+    let limit = ["CONFIG", "SET", "client-output-buffer-limit", "normal 0 64kb 1"];
+    assert_eq!(text(&mut admin, &limit), "OK");
+    let mut deaf = node.connect();
+    let get: Vec<Vec<u8>> = vec![b"GET".to_vec(), b"large".to_vec()];
+    deaf.send(&vec![get; 16]).unwrap();
+    until("the deaf client's end", || {
+        (info(&mut admin, "client_output_buffer_limit_disconnections") == "2").then_some(())
+    });
+    assert_eq!(info(&mut admin, "connected_clients"), "1");
+}
+
+#[test]
+fn a_killed_client_is_gone_and_the_killer_stays() {
+    let node = Server::node(&["--shards", "3"]);
+    let mut killer = node.connect();
+    let mut victims: Vec<Wire> = (0..6).map(|_| node.connect()).collect();
+    for (number, victim) in victims.iter_mut().enumerate() {
+        assert_eq!(text(victim, &["CLIENT", "SETNAME", &format!("victim{number}")]), "OK");
+    }
+    let Tree::Integer(id) = victims[0].call(&["CLIENT", "ID"]).tree else { panic!("no id") };
+    let killed = killer.call(&["CLIENT", "KILL", "ID", &id.to_string()]);
+    assert_eq!(killed.tree, Tree::Integer(1));
+    assert!(is_closed(&mut victims[0]));
+    let killed = killer.call(&["CLIENT", "KILL", "TYPE", "normal"]);
+    assert!(matches!(killed.tree, Tree::Integer(5 | 6)), "{killed:?}");
+    assert!(victims[1..].iter_mut().all(is_closed));
+    assert_eq!(text(&mut killer, &["PING"]), "PONG");
+    // Killing oneself is answered first.
+    let reply = killer.call(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no"]);
+    assert_eq!(reply.tree, Tree::Integer(1));
+    assert!(is_closed(&mut killer));
+}
+
+#[test]
+fn a_pause_of_writes_holds_writers_only_until_it_is_taken_back() {
+    let node = Server::node(&["--shards", "2"]);
+    let (mut admin, mut writer) = (node.connect(), node.connect());
+    assert_eq!(text(&mut admin, &["CLIENT", "PAUSE", "60000", "WRITE"]), "OK");
+    writer.send_raw(b"GET k\r\nSET k v\r\nGET k\r\n").unwrap();
+    assert_eq!(writer.read().unwrap().tree, Tree::Null);
+    until("the writer waits", || (info(&mut admin, "blocked_clients") == "1").then_some(()));
+    assert_eq!(admin.call(&["GET", "k"]).tree, Tree::Null);
+    assert_eq!(text(&mut admin, &["CLIENT", "UNPAUSE"]), "OK");
+    assert_eq!(writer.read().unwrap().raw, b"+OK\r\n");
+    assert_eq!(writer.read().unwrap().tree, Tree::Bulk(b"v".to_vec()));
+}
+
+#[test]
+fn slow_commands_are_kept_without_their_secrets() {
+    let node = Server::node(&["--shards", "2", "--slowlog-log-slower-than", "0"]);
+    let mut wire = node.connect();
+    assert_eq!(text(&mut wire, &["CLIENT", "SETNAME", "slow"]), "OK");
+    assert_eq!(text(&mut wire, &["SET", "key", &"x".repeat(200)]), "OK");
+    assert_eq!(text(&mut wire, &["CONFIG", "SET", "requirepass", "hush"]), "OK");
+    assert_eq!(text(&mut wire, &["AUTH", "hush"]), "OK");
+    let entries = wire.call(&["SLOWLOG", "GET", "10"]);
+    let shown = String::from_utf8(entries.raw).unwrap();
+    assert!(!shown.contains("hush"), "{shown}");
+    assert!(shown.contains("(redacted)") && shown.contains("... (72 more bytes)"), "{shown}");
+    assert!(shown.contains("127.0.0.1:") && shown.contains("slow"), "{shown}");
+}
+
+#[test]
+fn counters_count_and_begin_again_after_a_reset() {
+    let node = Server::node(&["--shards", "2"]);
+    let mut wire = node.connect();
+    for key in ["a", "b", "c"] {
+        assert_eq!(text(&mut wire, &["SET", key, "v"]), "OK");
+        wire.call(&["GET", key]);
+        wire.call(&["GET", "none"]);
+    }
+    wire.call(&["INCR", "a"]);
+    assert_eq!(info(&mut wire, "keyspace_hits"), "3");
+    assert_eq!(info(&mut wire, "keyspace_misses"), "3");
+    assert!(info(&mut wire, "cmdstat_get").starts_with("calls=6,"));
+    assert!(info(&mut wire, "cmdstat_incr").ends_with("failed_calls=1"));
+    assert_eq!(info(&mut wire, "errorstat_ERR"), "count=1");
+    assert!(info(&mut wire, "total_commands_processed").parse::<u64>().unwrap() >= 10);
+    assert_eq!(info(&mut wire, "db0"), "keys=3,expires=0,avg_ttl=0");
+    assert_eq!(text(&mut wire, &["CONFIG", "RESETSTAT"]), "OK");
+    assert_eq!(info(&mut wire, "keyspace_hits"), "0");
+    let all = text(&mut wire, &["INFO", "commandstats", "errorstats"]);
+    assert!(!all.contains("cmdstat_get") && !all.contains("errorstat_ERR"), "{all}");
+}
+
+/// A node whose end is looked at.
+struct Process(Child);
+
+impl Process {
+    fn start(directory: &Path) -> (Self, SocketAddr) {
+        let port = directory.join("port");
+        let _ = fs::remove_file(&port);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
+        command.args(["--port", "0", "--shards", "2", "--data-dir"]).arg(directory);
+        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let port = until("a port", || fs::read_to_string(&port).ok()?.trim().parse().ok());
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        until("an answer", || {
+            let reply = Wire::try_connect(address).ok()?.try_call(&[b"PING".to_vec()]).ok()?;
+            (reply.raw == b"+PONG\r\n").then_some(())
+        });
+        (Process(child), address)
+    }
+
+    fn terminate(&self) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    fn end(mut self) -> ExitStatus {
+        until("the end of the node", || self.0.try_wait().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_keeps_its_data_and_ends_without_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, address) = Process::start(directory.path());
+    let (mut wire, mut idle) = (Wire::connect(address), Wire::connect(address));
+    assert_eq!(text(&mut wire, &["SET", "key", "kept"]), "OK");
+    node.terminate();
+    assert!(is_closed(&mut idle));
+    assert_eq!(node.end().code(), Some(0));
+    let (node, address) = Process::start(directory.path());
+    let mut wire = Wire::connect(address);
+    assert_eq!(text(&mut wire, &["GET", "key"]), "kept");
+    assert_eq!(text(&mut wire, &["SET", "key", "again"]), "OK");
+    wire.send_raw(b"SHUTDOWN NOSAVE\r\n").unwrap();
+    assert!(is_closed(&mut wire), "SHUTDOWN is not answered");
+    assert_eq!(node.end().code(), Some(0));
+    let (_node, address) = Process::start(directory.path());
+    assert_eq!(text(&mut Wire::connect(address), &["GET", "key"]), "again");
+}
+
+#[test]
+fn a_second_node_on_the_same_data_says_so_and_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_node, _) = Process::start(directory.path());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
+    command.args(["--port", "0", "--data-dir"]).arg(directory.path());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("in use by another process"), "{said}");
+}
