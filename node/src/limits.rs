@@ -30,6 +30,10 @@ pub const LOADING_BLOCKS_MAX: usize = 256;
 /// Keys that one write evicts at most while memory is over its limit (about 100 us).
 pub const EVICTED_KEYS_MAX: usize = 64;
 
+/// Commands for which a shard warms the cache at once: 4 lines each, which fits the L1 cache's
+/// larger neighbour.
+pub const WARMED_COMMANDS: usize = 256;
+
 /// Commands that a connection sends to the shards in one turn. More in its buffer wait for the
 /// next turn, so that others get theirs.
 pub const BATCH_COMMANDS_MAX: usize = 1024;

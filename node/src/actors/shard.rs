@@ -79,6 +79,11 @@ struct CopyPartitions {
 #[rtype(result = "()")]
 struct CopySlice;
 
+/// Executes the batches of this turn.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct RunTurn;
+
 /// Hands the journal over, with the replies that wait for it.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -118,6 +123,8 @@ pub struct Shard {
     holds: Holds<Parked>,
     /// Replies that wait for the journal to be on disk.
     waiting: Vec<Execute>,
+    /// Batches that the mailbox has brought, until it is empty.
+    turn: Vec<Execute>,
     hand_over_scheduled: bool,
     copying: Option<CopyJob>,
 }
@@ -130,12 +137,28 @@ impl Shard {
             log,
             holds: Holds::default(),
             waiting: Vec::new(),
+            turn: Vec::new(),
             hand_over_scheduled: false,
             copying: None,
         }
     }
 
-    fn execute(&mut self, message: Execute, context: &mut Context<Self>) {
+    /// Executes the batches that the mailbox has brought.
+    fn run_turn(&mut self, context: &mut Context<Self>) {
+        if self.turn.is_empty() {
+            return;
+        }
+        let mut turn = std::mem::take(&mut self.turn);
+        self.state.begin_turn(turn.iter_mut().map(|message| &mut *message.batch));
+        for message in turn.drain(..) {
+            self.execute(message);
+        }
+        // The buffer serves again.
+        self.turn = turn;
+        self.after_turn(context);
+    }
+
+    fn execute(&mut self, message: Execute) {
         let Execute { mut batch, reply } = message;
         if self.holds.is_idle() {
             self.state.execute(&mut batch, |_, _| false);
@@ -143,8 +166,7 @@ impl Shard {
             let holds = &self.holds;
             self.state.execute(&mut batch, |keyspace, batch| holds.blocks(keyspace, batch));
             if batch.is_blocked() {
-                self.holds.waiting.push_back(Parked::Execute(Execute { batch, reply }));
-                return self.after_turn(context);
+                return self.holds.waiting.push_back(Parked::Execute(Execute { batch, reply }));
             }
         }
         match &self.log {
@@ -156,7 +178,6 @@ impl Shard {
                 let _ = reply.send(batch);
             }
         }
-        self.after_turn(context);
     }
 
     /// Whether what was read or written now is not on disk, and must be before it is seen.
@@ -261,10 +282,14 @@ impl Shard {
         self.holds.waiting_holds = 0;
         for waiting in parked {
             match waiting {
-                Parked::Execute(execute) => self.execute(execute, context),
-                Parked::Hold(hold) => self.hold_or_park(hold, context),
+                Parked::Execute(execute) => self.turn.push(execute),
+                Parked::Hold(hold) => {
+                    self.run_turn(context);
+                    self.hold_or_park(hold, context);
+                }
             }
         }
+        self.run_turn(context);
     }
 
     fn hold_or_park(&mut self, message: Hold, context: &mut Context<Self>) {
@@ -350,7 +375,19 @@ impl Handler<Execute> for Shard {
     type Result = ();
 
     fn handle(&mut self, message: Execute, context: &mut Self::Context) {
-        self.execute(message, context);
+        if self.turn.is_empty() {
+            // Handled when the mailbox is empty: what has arrived until then is one turn.
+            context.notify(RunTurn);
+        }
+        self.turn.push(message);
+    }
+}
+
+impl Handler<RunTurn> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, _: RunTurn, context: &mut Self::Context) {
+        self.run_turn(context);
     }
 }
 
@@ -358,6 +395,7 @@ impl Handler<Hold> for Shard {
     type Result = ();
 
     fn handle(&mut self, message: Hold, context: &mut Self::Context) {
+        self.run_turn(context);
         self.hold_or_park(message, context);
         self.after_turn(context);
     }
@@ -367,6 +405,7 @@ impl Handler<Release> for Shard {
     type Result = ();
 
     fn handle(&mut self, message: Release, context: &mut Self::Context) {
+        self.run_turn(context);
         let Release { ticket, records, stats } = message;
         if let Some(stats) = stats {
             self.state.keyspace.stats.add_lookups(&stats);
@@ -382,6 +421,7 @@ impl Handler<HandOver> for Shard {
     type Result = ();
 
     fn handle(&mut self, _: HandOver, context: &mut Self::Context) {
+        self.run_turn(context);
         self.hand_over_scheduled = false;
         self.hand_over(context);
         self.hold_back(context);
@@ -443,6 +483,7 @@ impl<R: Send + 'static> Handler<Visit<R>> for Shard {
     type Result = actix::MessageResult<Visit<R>>;
 
     fn handle(&mut self, message: Visit<R>, context: &mut Self::Context) -> Self::Result {
+        self.run_turn(context);
         let result = (message.visit)(&mut self.state);
         self.after_turn(context);
         actix::MessageResult(result)

@@ -212,6 +212,15 @@ impl Entry {
         self.has_deadline().then(|| UnixMillis(u64::from_le_bytes(self.read(HEADER_BYTES))))
     }
 
+    /// Reads the first and the last byte, to bring the entry into the cache. What they are is of
+    /// no use.
+    #[inline]
+    pub fn warm(&self) -> u8 {
+        let shape = self.shape();
+        let ([first], [last]) = (self.read(0), self.read(shape.value_at() + shape.value - 1));
+        first ^ last
+    }
+
     /// Returns the access clock: 24 bits whose meaning is the eviction policy's.
     #[inline]
     pub fn access(&self) -> u32 {

@@ -27,6 +27,7 @@ pub mod location;
 pub mod sample;
 pub mod table;
 pub mod walk;
+pub mod warm;
 
 use distcache_protocol::slot::slot_of;
 
@@ -40,7 +41,7 @@ use sample::Sampler;
 use table::SlotTable;
 
 /// Where a key lives.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Location {
     slot: u16,
     hash: u64,
@@ -138,6 +139,8 @@ pub struct Keyspace {
     expiry: expiry::Cursor,
     pool: EvictionPool,
     lent: lend::LentKeys,
+    /// The key that the command under way names first.
+    hint: Option<warm::Hint>,
 }
 
 impl Keyspace {
@@ -158,6 +161,7 @@ impl Keyspace {
             expiry: expiry::Cursor::default(),
             pool: EvictionPool::default(),
             lent: lend::LentKeys::default(),
+            hint: None,
         }
     }
 
@@ -231,6 +235,14 @@ impl Keyspace {
 
     #[inline]
     fn locate(&self, key: &[u8]) -> Location {
+        match &self.hint {
+            Some(hint) if hint.is_of(key) => hint.location(),
+            _ => self.compute_location(key),
+        }
+    }
+
+    #[inline]
+    fn compute_location(&self, key: &[u8]) -> Location {
         Location { slot: slot_of(key), hash: self.hasher.hash(key) }
     }
 

@@ -179,6 +179,19 @@ impl SlotTable {
         self.segment(hash).entries.find(table_hash(hash), |entry| entry.key() == key)
     }
 
+    /// Number of keys in the segment of a hash. For warming the cache.
+    #[inline]
+    pub fn segment_keys(&self, hash: u64) -> usize {
+        self.segment(hash).keys()
+    }
+
+    /// Returns the entry that a key with this hash most likely has, without looking at it: the
+    /// first whose tag fits. For warming the cache.
+    #[inline]
+    pub fn candidate(&self, hash: u64) -> Option<&Entry> {
+        self.segment(hash).entries.find(table_hash(hash), |_| true)
+    }
+
     /// Finds a key, to change its entry.
     #[inline]
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {

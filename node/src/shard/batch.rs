@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use distcache_protocol::resp::{ArgRange, ReplyBuffer, RespVersion};
 
-use crate::command::{Command, Flags};
+use crate::command::{Command, Flags, Keys};
+use crate::keyspace::Keyspace;
+use crate::keyspace::warm::Hint;
 use crate::limits::{BATCH_REPLY_BYTES_MAX, REPLY_BUFFER_KEPT_BYTES};
 
 /// One command of a batch: where its arguments are among the batch's.
@@ -35,6 +37,8 @@ pub struct Batch {
     pub client: u64,
     /// Number of commands executed so far.
     pub executed: usize,
+    /// Where the first keys of the first commands live.
+    pub hints: Vec<Hint>,
     /// Replies since the batch was last sent.
     pub replies: ReplyBuffer,
     /// Where each of those replies ends.
@@ -66,6 +70,17 @@ impl Batch {
     /// Whether execution ended before the next command because that must wait.
     pub fn is_blocked(&self) -> bool {
         !self.is_done() && self.replies.len() < BATCH_REPLY_BYTES_MAX
+    }
+
+    /// Finds out where the first keys of the next commands live, of `most` at most that have no
+    /// hint yet.
+    pub fn add_hints(&mut self, keyspace: &Keyspace, most: usize) {
+        debug_assert!(self.hints.len() >= self.executed, "a hint's index is its command's");
+        for routed in self.commands[self.hints.len()..].iter().take(most) {
+            let Keys::Range { first, .. } = routed.command.spec.keys else { return };
+            let key = self.args[routed.first as usize + first as usize].of(&self.input);
+            self.hints.push(keyspace.hint(self.database, key));
+        }
     }
 
     /// The keys of the next command.
@@ -107,6 +122,7 @@ impl Batch {
         self.args.clear();
         self.commands.clear();
         self.executed = 0;
+        self.hints.clear();
         self.ends.clear();
         if self.replies.capacity() > REPLY_BUFFER_KEPT_BYTES {
             self.replies = ReplyBuffer::default();

@@ -19,11 +19,13 @@ use distcache_recovery::RecordCursor;
 
 use crate::clock::{self, Ticks};
 use crate::command::{Args, Command, CommandError, Flags, Run, TABLE};
+use crate::keyspace::warm::Hint;
 use crate::keyspace::{Keyspace, KeyspaceStats};
-use crate::limits::BATCH_REPLY_BYTES_MAX;
+use crate::limits::{BATCH_REPLY_BYTES_MAX, WARMED_COMMANDS};
 use crate::monitor::Monitor;
 use crate::oplog::LogStatus;
 use crate::oplog::load::LoadBlock;
+use crate::records::UnixMillis;
 use crate::server::counters::count_error;
 use batch::Batch;
 use memory::MemoryGate;
@@ -53,6 +55,10 @@ pub struct ShardState {
     pub memory: MemoryGate,
     monitor: Option<Arc<Monitor>>,
     log: Option<LogStatus>,
+    /// Time of this turn.
+    now: UnixMillis,
+    /// Room for the hints of a turn.
+    warmed: Vec<Hint>,
 }
 
 impl ShardState {
@@ -60,7 +66,16 @@ impl ShardState {
     pub fn new(mut keyspace: Keyspace, memory: MemoryGate, log: Option<LogStatus>) -> Self {
         keyspace.journal.set_enabled(log.is_some());
         let commands = vec![CommandStats::default(); TABLE.len()];
-        ShardState { keyspace, commands, errors: BTreeMap::new(), memory, monitor: None, log }
+        ShardState {
+            keyspace,
+            commands,
+            errors: BTreeMap::new(),
+            memory,
+            monitor: None,
+            log,
+            now: UnixMillis(0),
+            warmed: Vec::new(),
+        }
     }
 
     /// Tells the monitor what is slow from now on.
@@ -109,19 +124,47 @@ impl ShardState {
         }
     }
 
+    /// Sets the time of the batches that follow, and warms the cache for them all at once.
+    pub fn begin_turn<'a>(&mut self, batches: impl Iterator<Item = &'a mut Batch>) {
+        self.now = clock::now();
+        self.follow_configuration();
+        self.warm(batches, WARMED_COMMANDS);
+    }
+
+    /// Warms the cache for the next commands of some batches, `most` at most of all together.
+    fn warm<'a>(&mut self, batches: impl Iterator<Item = &'a mut Batch>, mut most: usize) {
+        let mut warmed = std::mem::take(&mut self.warmed);
+        warmed.clear();
+        for batch in batches {
+            let before = batch.hints.len();
+            batch.add_hints(&self.keyspace, most);
+            most -= batch.hints.len() - before;
+            warmed.extend_from_slice(&batch.hints[before..]);
+        }
+        if warmed.len() > 1 {
+            self.keyspace.warm(warmed.iter());
+        }
+        self.warmed = warmed;
+    }
+
     /// Executes the commands of a batch that have not been executed yet, until they are done, or
     /// the replies are large enough to be written first, or `blocked` says that the next one
     /// must wait.
     pub fn execute(&mut self, batch: &mut Batch, blocked: impl Fn(&Keyspace, &Batch) -> bool) {
-        self.begin(batch.database, batch.touching);
+        self.keyspace.begin(self.now, batch.database);
+        self.keyspace.set_touching(batch.touching);
         let mut start = Ticks::now();
         let slow = self.monitor.as_ref().map_or(u64::MAX, |monitor| monitor.threshold());
-        while let Some(routed) = batch.commands.get(batch.executed) {
+        while let Some(&routed) = batch.commands.get(batch.executed) {
             if batch.replies.len() >= BATCH_REPLY_BYTES_MAX || blocked(&self.keyspace, batch) {
                 break;
             }
+            if batch.executed >= batch.hints.len() {
+                self.warm(std::iter::once(&mut *batch), WARMED_COMMANDS);
+            }
             let ranges = &batch.args[routed.first as usize..][..routed.count as usize];
             let args = Args::new(&batch.input, ranges);
+            self.keyspace.expect(batch.hints.get(batch.executed).copied());
             self.run(routed.command, args, &mut batch.replies);
             batch.ends.push(batch.replies.len() as u32);
             batch.executed += 1;
@@ -132,6 +175,7 @@ impl ShardState {
             }
             start = end;
         }
+        self.keyspace.expect(None);
         self.memory.publish(self.keyspace.used_bytes());
     }
 

@@ -1,0 +1,68 @@
+//! Warming the cache for the commands of a turn.
+//!
+//! A lookup is a chain of loads that depend on each other: slot, segment, entry. In a table that
+//! does not fit the cache each waits for memory, about 100 ns. The lookups of several commands do
+//! not depend on each other, though: done step by step for all of them, the processor waits for
+//! many at a time. Measured with 100,000 keys and 16 commands a pipeline: see README.
+
+use std::hint::black_box;
+
+use super::{Keyspace, Location};
+
+/// A key whose location is known already: the next lookup of these very bytes need not compute
+/// it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hint {
+    address: usize,
+    length: usize,
+    database: u8,
+    location: Location,
+}
+
+impl Hint {
+    /// Whether this is the hint of `key`: the same bytes in memory, not only equal ones.
+    #[inline]
+    pub(super) fn is_of(&self, key: &[u8]) -> bool {
+        self.address == key.as_ptr().addr() && self.length == key.len()
+    }
+
+    #[inline]
+    pub(super) fn location(&self) -> Location {
+        self.location
+    }
+}
+
+impl Keyspace {
+    /// Returns where a key lives, to be given to [`Keyspace::warm`] and [`Keyspace::expect`].
+    #[inline]
+    pub fn hint(&self, database: u8, key: &[u8]) -> Hint {
+        let location = self.compute_location(key);
+        Hint { address: key.as_ptr().addr(), length: key.len(), database, location }
+    }
+
+    /// Tells the key that the next command names first; `None` when its bytes may go.
+    #[inline]
+    pub fn expect(&mut self, hint: Option<Hint>) {
+        self.hint = hint;
+    }
+
+    /// Loads what lookups of these keys will need into the cache.
+    pub fn warm<'a>(&self, hints: impl Iterator<Item = &'a Hint> + Clone) {
+        let tables = hints.filter_map(|hint| {
+            let database = self.databases[hint.database as usize].as_ref()?;
+            Some((&database.tables[self.shard.local(hint.location.slot)], hint.location.hash))
+        });
+        // One step for all keys before the next step: that is the point.
+        for (table, hash) in tables.clone() {
+            black_box(table.segment_keys(hash));
+        }
+        for (table, hash) in tables.clone() {
+            black_box(table.candidate(hash).is_some());
+        }
+        for (table, hash) in tables {
+            if let Some(entry) = table.candidate(hash) {
+                black_box(entry.warm());
+            }
+        }
+    }
+}
