@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that must hold before a change lands: format, lints, tests, docs.
+# Everything that must hold before a change lands: format, lints, tests, docs, short campaigns.
 # Writes nothing to the tree but the (ignored) build folder. Needs Rust, python3 and redis-server.
 #   scripts/check.sh             all steps
 #   scripts/check.sh lint test   only these
@@ -17,9 +17,18 @@ step_lint() { cargo clippy --workspace --all-targets --all-features --locked -- 
 step_test() { cargo test --workspace --locked --no-fail-fast; }
 step_client() { cargo test -p distcache-protocol --all-features --locked; }
 step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked; }
+step_campaigns() {
+  cargo build --workspace --bins --locked
+  local node=$target/debug/distcache-node
+  "$python" scripts/crash_loop.py --node "$node" --rounds 4
+  "$python" scripts/crash_loop.py --node "$node" --rounds 2 --policy everysec
+  "$python" scripts/bad_clients.py --node "$node" --short
+  "$python" scripts/disk_full.py --node "$node"
+  "$python" scripts/clients.py --node "$node"
+}
 
 steps=("$@")
-[ $# -gt 0 ] || steps=(format lint test client docs)
+[ $# -gt 0 ] || steps=(format lint test client docs campaigns)
 for step in "${steps[@]}"; do
   declare -F "step_$step" >/dev/null || { echo "check: no step called $step" >&2; exit 2; }
 done

@@ -22,6 +22,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,28 @@ fn our_node_passes_with_one_shard_and_with_several() {
         let flags = ["--shards", shards, "--enable-debug-command", "yes"];
         check(&Server::node(&flags), Kind::Node);
     }
+}
+
+#[test]
+fn every_command_of_the_node_has_a_case() {
+    let node = Server::node(&["--oplog", "off"]);
+    let Tree::Array(names) = node.connect().call(&["COMMAND", "LIST"]).tree else {
+        panic!("COMMAND LIST is no array");
+    };
+    let mut used = BTreeSet::new();
+    for path in case_files() {
+        for case in parse_cases(&fs::read_to_string(&path).unwrap()) {
+            for exchange in case.exchanges {
+                let words = parse_request(&exchange.request.to_lowercase());
+                let words: Vec<_> = words.iter().map(|w| String::from_utf8_lossy(w)).collect();
+                used.insert(words[0].to_string());
+                used.insert(format!("{}|{}", words[0], words.get(1).map_or("", |word| word)));
+            }
+        }
+    }
+    let names = names.iter().map(|name| show_tree(name).trim_matches('"').to_owned());
+    let unused: Vec<String> = names.filter(|name| !used.contains(name)).collect();
+    assert!(unused.is_empty(), "commands without a case: {}", unused.join(" "));
 }
 
 #[test]
