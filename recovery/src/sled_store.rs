@@ -192,10 +192,19 @@ fn free_garbage() {
     }
 }
 
+/// What an error says to people. sled passes errors on as the debugging text of the first one.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    if text.starts_with("Os {") || text.starts_with("Custom {") {
+        return io::Error::from(error.kind()).to_string();
+    }
+    text
+}
+
 fn store_error(error: sled::Error) -> StoreError {
     match error {
         sled::Error::Io(error) => {
-            let text = error.to_string();
+            let text = plain(&error);
             match error.kind() {
                 io::ErrorKind::StorageFull
                 | io::ErrorKind::QuotaExceeded

@@ -9,12 +9,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use distcache_recovery::{
-    Block, BlockKind, LogError, LogWriter, RecordError, Replay, SequenceNumber, VerifyReport,
+    Block, BlockKind, LogError, LogWriter, Record, RecordError, Replay, SequenceNumber,
+    VerifyReport,
 };
 
 use crate::clock::Ticks;
 use crate::keyspace::Keyspace;
-use crate::limits::LOADING_BLOCKS_MAX;
+use crate::keyspace::warm::Hint;
+use crate::limits::{LOADING_BLOCKS_MAX, WARMED_COMMANDS};
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(2);
@@ -73,6 +75,7 @@ impl LoadBlock {
         if let BlockKind::Frame { first: sequence } = self.block.kind {
             first = Some(sequence);
         }
+        let mut own = Vec::with_capacity(WARMED_COMMANDS);
         for (index, record) in (0..).zip(self.block.records()) {
             match record {
                 Ok(record) => {
@@ -80,15 +83,33 @@ impl LoadBlock {
                         first.plus(index.into()) < self.cuts[record.partition.0 as usize]
                     });
                     if !covered && keyspace.owns(record.partition) {
-                        keyspace.apply(&record);
+                        own.push(record);
                     }
                 }
                 Err(error) => {
                     return self.flight.0.fail(BadRecord { kind: self.block.kind, index, error });
                 }
             }
+            if own.len() == WARMED_COMMANDS {
+                apply_warm(keyspace, &own);
+                own.clear();
+            }
         }
+        apply_warm(keyspace, &own);
     }
+}
+
+/// Applies records in their order, after the cache is warmed for all their keys.
+fn apply_warm(keyspace: &mut Keyspace, records: &[Record<'_>]) {
+    let hint =
+        |record: &Record<'_>| record.operation.key().map(|key| keyspace.hint(record.database, key));
+    let hints: Vec<Option<Hint>> = records.iter().map(hint).collect();
+    keyspace.warm(hints.iter().flatten());
+    for (record, hint) in records.iter().zip(hints) {
+        keyspace.expect(hint);
+        keyspace.apply(record);
+    }
+    keyspace.expect(None);
 }
 
 /// A record that cannot be applied.

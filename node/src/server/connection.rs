@@ -87,10 +87,20 @@ impl Connection {
         }
     }
 
-    /// Makes room for what is expected, in bounded steps.
+    /// Makes room for what is expected, in bounded steps: what a client announces costs nothing,
+    /// and what it has sent costs half as much again.
     fn reserve(&mut self) {
-        let step = self.missing.min(READ_GROWTH_BYTES_MAX).min(self.input.len().max(1));
-        self.input.reserve(step.max(READ_BUFFER_BYTES));
+        let arrived = self.input.len();
+        if arrived < READ_BUFFER_BYTES {
+            return self.input.reserve(READ_BUFFER_BYTES);
+        }
+        if self.input.capacity() - arrived < self.missing.min(READ_BUFFER_BYTES) {
+            let step = self.missing.min(READ_GROWTH_BYTES_MAX).min(arrived / 2);
+            // Growing in place would double the buffer.
+            let mut grown = BytesMut::with_capacity(arrived + step.max(READ_BUFFER_BYTES));
+            grown.extend_from_slice(&self.input);
+            self.input = grown;
+        }
     }
 
     /// Tells others what has arrived: a few stores, as this is the request path.
