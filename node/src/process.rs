@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 /// Clock ticks a second in `/proc`: the same on every Linux architecture that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -54,6 +56,20 @@ fn kilobytes_of(file: &str, field: &str) -> u64 {
     rest.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
+/// Sees to it that the process may have so many files open, as far as the system lets it. Returns
+/// how many it may have.
+pub fn raise_open_files(wanted: u64) -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Some(allowed) = current.filter(|&current| current < wanted) else {
+        return current.unwrap_or(u64::MAX);
+    };
+    let raised = maximum.unwrap_or(wanted).min(wanted);
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
+        Ok(()) => raised,
+        Err(_) => allowed,
+    }
+}
+
 /// Returns system, release and architecture, as `uname` has them.
 pub fn system_name() -> String {
     let read = |name: &str| {
@@ -73,6 +89,15 @@ mod tests {
         assert_eq!((times.user, times.system), (1.5, 0.25));
         assert_eq!((times.user_children, times.system_children), (0.07, 0.08));
         assert_eq!(parse_stat(""), CpuTimes::default());
+    }
+
+    #[test]
+    fn open_files_are_raised_and_never_lowered() {
+        let before = raise_open_files(0);
+        let wanted = before.saturating_add(1);
+        let raised = raise_open_files(wanted);
+        assert!(raised == wanted || raised == before, "{before} {raised}");
+        assert_eq!(raise_open_files(0), raised);
     }
 
     #[test]

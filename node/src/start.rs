@@ -22,7 +22,10 @@ use crate::oplog::LogStatus;
 use crate::server::{self, off_thread, sweep};
 use crate::shard::ShardState;
 use crate::shard::memory::MemoryGate;
-use crate::{compaction, logger, oplog};
+use crate::{compaction, logger, oplog, process};
+
+/// Open files that are no clients: listeners, event queues, the log.
+const FILES_RESERVED: u64 = 64;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +72,7 @@ pub fn run(config: LiveConfig, warnings: &[String]) -> Result<(), StartError> {
 async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     let config = live.current();
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+    allow_clients(config.maxclients);
     let listeners = listen(&config)?;
     let port = listeners[0].local_addr()?.port();
     let arbiters = start_arbiters(config.shard_count())?;
@@ -170,6 +174,16 @@ async fn load_log(node: &Node, replay: Option<Replay>) -> Result<(), StartError>
     log.open(writer).await?;
     node.loading.set_active(false);
     Ok(())
+}
+
+/// Makes room for as many sockets as there may be clients.
+fn allow_clients(maxclients: u32) {
+    let wanted = u64::from(maxclients) + FILES_RESERVED;
+    let files = process::raise_open_files(wanted);
+    if files < wanted {
+        let clients = files.saturating_sub(FILES_RESERVED);
+        log::warn!(maxclients, clients; "the system's limit of open files allows fewer clients");
+    }
 }
 
 /// Waits for a signal or for `SHUTDOWN`.

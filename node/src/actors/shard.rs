@@ -14,7 +14,7 @@ use distcache_recovery::{FrameBuilder, LogError, PartitionId, RecordCursor};
 use tokio::sync::oneshot;
 
 use crate::actors::oplog::{LogHandle, SnapshotEnd, closed};
-use crate::clock::{self, Ticks};
+use crate::clock::Ticks;
 use crate::command::{Command, CommandError};
 use crate::config::FsyncPolicy;
 use crate::keyspace::KeyspaceStats;
@@ -191,7 +191,7 @@ impl Shard {
     fn expire(&mut self, context: &mut Context<Self>) {
         let mut pause = EXPIRY_PAUSE;
         if self.log.as_ref().is_none_or(|log| log.status.is_open()) {
-            let slice = self.state.keyspace.expire_slice(clock::now());
+            let slice = self.state.expire_slice();
             if slice.is_busy() {
                 pause = EXPIRY_PAUSE_BUSY;
             }

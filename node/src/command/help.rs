@@ -106,8 +106,6 @@ pub(super) const SLOWLOG: &[&str] = &[
 pub(super) const LATENCY: &[&str] = &[
     "DOCTOR",
     "    Return a human readable latency analysis report.",
-    "GRAPH <event>",
-    "    Return an ASCII latency graph for the <event> class.",
     "HISTORY <event>",
     "    Return time-latency samples for the <event> class.",
     "LATEST",
@@ -115,16 +113,10 @@ pub(super) const LATENCY: &[&str] = &[
     "RESET [<event> ...]",
     "    Reset latency data of one or more <event> classes.",
     "    (default: reset all data for all event classes)",
-    "HISTOGRAM [COMMAND ...]",
-    "    Return a cumulative distribution of latencies in the format of a histogram \
-     for the specified command names.",
-    "    If no commands are specified then all histograms are replied.",
 ];
 
 /// `FUNCTION HELP`
 pub(super) const FUNCTION: &[&str] = &[
-    "LOAD [REPLACE] <FUNCTION CODE>",
-    "    Create a new library with the given library name and code.",
     "DELETE <LIBRARY NAME>",
     "    Delete the given library.",
     "LIST [LIBRARYNAME PATTERN] [WITHCODE]",
@@ -151,27 +143,10 @@ pub(super) const FUNCTION: &[&str] = &[
     "    lazyfree-lazy-user-flush configuration directive. Valid modes are:",
     "    * ASYNC: Asynchronously flush the libraries.",
     "    * SYNC: Synchronously flush the libraries.",
-    "DUMP",
-    "    Return a serialized payload representing the current libraries, can be \
-     restored using FUNCTION RESTORE command",
-    "RESTORE <PAYLOAD> [FLUSH|APPEND|REPLACE]",
-    "    Restore the libraries represented by the given payload, it is possible to \
-     give a restore policy to",
-    "    control how to handle existing libraries (default APPEND):",
-    "    * FLUSH: delete all existing libraries.",
-    "    * APPEND: appends the restored libraries to the existing libraries. On \
-     collision, abort.",
-    "    * REPLACE: appends the restored libraries to the existing libraries, On \
-     collision, replace the old",
-    "      libraries with the new libraries (notice that even on this option there \
-     is a chance of failure",
-    "      in case of functions name collision with another library).",
 ];
 
 /// `SCRIPT HELP`
 pub(super) const SCRIPT: &[&str] = &[
-    "DEBUG (YES|SYNC|NO)",
-    "    Set the debug mode for subsequent scripts executed.",
     "EXISTS <sha1> [<sha1> ...]",
     "    Return information about the existence of the scripts in the script cache.",
     "FLUSH [ASYNC|SYNC]",

@@ -392,7 +392,7 @@ impl Connection {
             return Err(io::Error::other("client-output-buffer-limit"));
         }
         self.stream.write_all(self.output.as_bytes()).await?;
-        self.session.client().output_bytes.store(0, Relaxed);
+        self.session.client().written();
         if self.output.capacity() > REPLY_BUFFER_KEPT_BYTES {
             self.output = ReplyBuffer::new(self.session.version);
         }

@@ -73,6 +73,8 @@ pub struct Client {
     pub input_capacity: AtomicUsize,
     /// Bytes of replies that the socket has not taken yet.
     pub output_bytes: AtomicUsize,
+    /// How often the socket has taken all that there was.
+    pub writes: AtomicU64,
     names: Mutex<Names>,
     task: OnceLock<AbortHandle>,
 }
@@ -98,6 +100,7 @@ impl Client {
             input_bytes: AtomicUsize::new(0),
             input_capacity: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            writes: AtomicU64::new(0),
             names: Mutex::default(),
             task: OnceLock::new(),
         }
@@ -116,6 +119,14 @@ impl Client {
     /// Bytes that its buffers take.
     pub fn buffer_bytes(&self) -> usize {
         self.input_capacity.load(Ordering::Relaxed) + self.output_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the socket has taken all replies. Only its own task calls this.
+    #[inline]
+    pub fn written(&self) {
+        self.output_bytes.store(0, Ordering::Relaxed);
+        let writes = self.writes.load(Ordering::Relaxed);
+        self.writes.store(writes.wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Says which task serves the client; [`Client::kill`] ends that.

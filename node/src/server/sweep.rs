@@ -1,5 +1,6 @@
 //! What a node looks after once a second: rates, memory, silent clients, clients that do not read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,18 +17,21 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Looks for ever.
 pub async fn run(node: Arc<Node>) {
     let mut interval = tokio::time::interval(INTERVAL);
+    let mut stalled = Stalled::default();
     loop {
         interval.tick().await;
         node.counters.measure();
         let config = node.config.current();
         let now = clock::now();
+        let clients = node.clients.all();
+        stalled.update(&clients, now);
         let mut bytes = node.memory.total();
-        for client in node.clients.all() {
+        for client in clients {
             bytes += client.buffer_bytes();
             if is_silent(&client, &config, now) {
                 log::debug!(client = client.id; "closing a silent client");
                 client.kill();
-            } else if does_not_read(&client, &config, now) {
+            } else if stalled.is_over(&client, &config, now) {
                 node.counters.output_limit_closed.fetch_add(1, Ordering::Relaxed);
                 log::warn!(client = client.id; "closing a client that does not read its replies");
                 client.kill();
@@ -43,10 +47,60 @@ fn is_silent(client: &Client, config: &Config, now: UnixMillis) -> bool {
         && client.idle_seconds(now) > u64::from(config.timeout_s)
 }
 
-/// A client has one turn of replies under way at most, so what waits for it to read is bounded;
-/// beyond the soft limit for too long it must go all the same.
-fn does_not_read(client: &Client, config: &Config, now: UnixMillis) -> bool {
-    let limit = config.output_limits.normal;
-    let waiting = client.output_bytes.load(Ordering::Relaxed) as u64;
-    limit.soft_bytes > 0 && waiting > limit.soft_bytes && client.idle_seconds(now) >= limit.soft_s
+/// Clients whose sockets take nothing: how often each had taken all before, and since when.
+///
+/// Redis holds all replies of such a client, so it counts bytes. Here its requests are not read
+/// any more, so that what waits for it stays small; but over a soft limit's time it goes too.
+#[derive(Default)]
+struct Stalled(HashMap<u64, (u64, UnixMillis)>);
+
+impl Stalled {
+    fn update(&mut self, clients: &[Arc<Client>], now: UnixMillis) {
+        let before = std::mem::take(&mut self.0);
+        for client in clients.iter().filter(|c| c.output_bytes.load(Ordering::Relaxed) > 0) {
+            let writes = client.writes.load(Ordering::Relaxed);
+            let same = before.get(&client.id).filter(|(old, _)| *old == writes);
+            self.0.insert(client.id, *same.unwrap_or(&(writes, now)));
+        }
+    }
+
+    fn is_over(&self, client: &Client, config: &Config, now: UnixMillis) -> bool {
+        let limit = config.output_limits.normal;
+        let since = self.0.get(&client.id).map_or(now, |(_, since)| *since);
+        // A client that was only just seen to wait may be reading.
+        let patience_ms = limit.soft_s.max(1).saturating_mul(1000);
+        limit.soft_bytes > 0 && now.0.saturating_sub(since.0) >= patience_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::registry::{Registry, Socket};
+
+    #[test]
+    fn a_client_is_over_the_limit_once_its_socket_took_nothing_for_so_long() {
+        let end = ([127, 0, 0, 1], 1).into();
+        let socket = Socket { address: end, local: end, descriptor: 1 };
+        let client = Registry::default().add(socket, 1).unwrap();
+        let clients = [client.clone()];
+        let mut config = Config::default();
+        config.output_limits.normal.soft_bytes = 1;
+        config.output_limits.normal.soft_s = 2;
+        let mut stalled = Stalled::default();
+        let mut look = |seconds: u64| {
+            let now = UnixMillis(seconds * 1000);
+            stalled.update(&clients, now);
+            stalled.is_over(&client, &config, now)
+        };
+        assert!(!look(0));
+        client.output_bytes.store(100, Ordering::Relaxed);
+        assert!(!look(1) && !look(2) && look(3));
+        // It took all, and there is more again.
+        client.written();
+        client.output_bytes.store(100, Ordering::Relaxed);
+        assert!(!look(4) && !look(5) && look(6));
+        client.written();
+        assert!(!look(9));
+    }
 }

@@ -19,6 +19,7 @@ use distcache_recovery::RecordCursor;
 
 use crate::clock::{self, Ticks};
 use crate::command::{Args, Command, CommandError, Flags, Run, TABLE};
+use crate::keyspace::expiry::ExpirySlice;
 use crate::keyspace::warm::Hint;
 use crate::keyspace::{Keyspace, KeyspaceStats};
 use crate::limits::{BATCH_REPLY_BYTES_MAX, WARMED_COMMANDS};
@@ -81,6 +82,16 @@ impl ShardState {
     /// Tells the monitor what is slow from now on.
     pub fn set_monitor(&mut self, monitor: Arc<Monitor>) {
         self.monitor = Some(monitor);
+    }
+
+    /// Removes keys whose time is over, in a slice.
+    pub fn expire_slice(&mut self) -> ExpirySlice {
+        let start = Ticks::now();
+        let slice = self.keyspace.expire_slice(clock::now());
+        if let Some(monitor) = &self.monitor {
+            monitor.note_event("expire-cycle", Ticks::now().since(start));
+        }
+        slice
     }
 
     #[cold]

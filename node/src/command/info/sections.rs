@@ -279,8 +279,6 @@ pub(super) fn error_stats(figures: &Figures<'_>, lines: &mut Lines) {
     }
 }
 
-pub(super) fn latency_stats(_: &Figures<'_>, _: &mut Lines) {}
-
 pub(super) fn cluster(_: &Figures<'_>, lines: &mut Lines) {
     lines.field("cluster_enabled", 0);
 }
