@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use distcache_protocol::error::ProtocolError;
@@ -398,5 +399,15 @@ impl Connection {
         }
         self.output.truncate(0);
         Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.session.client().output_bytes.load(Relaxed) > 0 {
+            // The client does not read: without a reset the system would keep what it did not
+            // take, and the client would never learn that the connection has ended.
+            let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 }
