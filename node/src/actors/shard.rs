@@ -3,30 +3,30 @@
 //! It must never wait: what takes long is done in slices, and what cannot go on now is set aside
 //! while others are served.
 
-use std::collections::VecDeque;
+mod copying;
+mod handle;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::dev::SendError;
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
-use actix_rt::ArbiterHandle;
-use distcache_recovery::{FrameBuilder, LogError, PartitionId, RecordCursor};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use distcache_recovery::{FrameBuilder, RecordCursor};
 use tokio::sync::oneshot;
 
-use crate::actors::oplog::{LogHandle, SnapshotEnd, closed};
-use crate::clock::Ticks;
+use crate::actors::oplog::LogHandle;
 use crate::command::{Command, CommandError};
 use crate::config::FsyncPolicy;
 use crate::keyspace::KeyspaceStats;
-use crate::keyspace::copy::CopyProgress;
 use crate::limits::{
-    COPY_SLICE, EXPIRY_PAUSE, EXPIRY_PAUSE_BUSY, HAND_OVER_AFTER, LOG_QUEUE_BYTES_MAX,
-    LOG_QUEUE_BYTES_RESUME, SHARD_MAILBOX,
+    EXPIRY_PAUSE, EXPIRY_PAUSE_BUSY, HAND_OVER_AFTER, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_BYTES_RESUME,
+    SHARD_MAILBOX,
 };
 use crate::oplog::load::LoadBlock;
 use crate::shard::ShardState;
 use crate::shard::batch::Batch;
 use crate::shard::holds::{Held, Holds, Ticket, Wanted};
+use copying::CopyJob;
+pub use handle::{ShardHandle, Stopped};
 
 /// Executes a batch; it comes back through `reply` when its replies may be seen.
 #[derive(Message)]
@@ -66,19 +66,6 @@ pub struct Release {
     pub stats: Option<KeyspaceStats>,
 }
 
-/// Copies partitions to the log as snapshots, one after the other.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct CopyPartitions {
-    partitions: VecDeque<PartitionId>,
-    reply: oneshot::Sender<Result<(), String>>,
-}
-
-/// Copies for one slice of time.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct CopySlice;
-
 /// Executes the batches of this turn.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -108,12 +95,6 @@ pub struct Visit<R: Send + 'static> {
 enum Parked {
     Execute(Execute),
     Hold(Hold),
-}
-
-/// The copying of partitions under way.
-struct CopyJob {
-    partitions: VecDeque<PartitionId>,
-    reply: oneshot::Sender<Result<(), String>>,
 }
 
 /// One shard.
@@ -300,49 +281,6 @@ impl Shard {
             self.holds.waiting.push_back(Parked::Hold(message));
         }
     }
-
-    /// Goes on with the next partition after one is committed, or gives up.
-    fn next_partition(&mut self, committed: Result<(), LogError>) {
-        let Some(mut job) = self.copying.take() else { return };
-        if let Err(error) = committed {
-            let _ = job.reply.send(Err(error.to_string()));
-            return;
-        }
-        job.partitions.pop_front();
-        if let Some(&next) = job.partitions.front() {
-            self.state.keyspace.begin_copy(next);
-        }
-        self.copying = Some(job);
-    }
-
-    /// Copies for a slice of time; returns whether the current partition is whole.
-    fn copy_slice(&mut self, log: &LogHandle, partition: PartitionId) -> bool {
-        let start = Ticks::now();
-        while log.status.queued_bytes() < LOG_QUEUE_BYTES_RESUME {
-            let progress = self.state.keyspace.copy_slice();
-            let chunk = self.state.keyspace.take_chunk(log.status.pooled_frame());
-            match progress {
-                CopyProgress::Restarted => {
-                    // Its outcome is of no interest: the chunks that follow begin anew.
-                    drop(log.end_snapshot(partition, SnapshotEnd::Abandon));
-                    log_recycle(&self.log, chunk);
-                    return false;
-                }
-                CopyProgress::More | CopyProgress::Passed if !chunk.is_empty() => {
-                    log.write_chunk(partition, chunk);
-                }
-                CopyProgress::More | CopyProgress::Passed => log_recycle(&self.log, chunk),
-            }
-            // A coordinator's records may be in the log and not here yet.
-            if progress == CopyProgress::Passed && !self.holds.touches(partition) {
-                return true;
-            }
-            if progress == CopyProgress::Passed || Ticks::now().since(start) >= COPY_SLICE {
-                break;
-            }
-        }
-        false
-    }
 }
 
 /// Sends replies whose effects are on disk; if they are not, writes are answered with the error.
@@ -353,12 +291,6 @@ fn release(replies: Vec<Execute>, result: Result<(), String>) {
         }
         // A connection that is gone needs no answer.
         let _ = reply.send(batch);
-    }
-}
-
-fn log_recycle(log: &Option<LogHandle>, frame: FrameBuilder) {
-    if let Some(log) = log {
-        log.status.recycle(frame);
     }
 }
 
@@ -428,49 +360,6 @@ impl Handler<HandOver> for Shard {
     }
 }
 
-impl Handler<CopyPartitions> for Shard {
-    type Result = ();
-
-    fn handle(&mut self, message: CopyPartitions, context: &mut Self::Context) {
-        let CopyPartitions { partitions, reply } = message;
-        if self.copying.is_some() {
-            let _ = reply.send(Err("partitions are being copied already".to_owned()));
-            return;
-        }
-        if let Some(&first) = partitions.front() {
-            self.state.keyspace.begin_copy(first);
-        }
-        self.copying = Some(CopyJob { partitions, reply });
-        context.notify(CopySlice);
-    }
-}
-
-impl Handler<CopySlice> for Shard {
-    type Result = ();
-
-    fn handle(&mut self, _: CopySlice, context: &mut Self::Context) {
-        let (Some(job), Some(log)) = (&self.copying, self.log.clone()) else { return };
-        let Some(&partition) = job.partitions.front() else {
-            if let Some(job) = self.copying.take() {
-                let _ = job.reply.send(Ok(()));
-            }
-            return;
-        };
-        if !self.copy_slice(&log, partition) {
-            context.run_later(Duration::from_millis(1), |_, context| context.notify(CopySlice));
-            return;
-        }
-        // The partition's records so far must be in the log before its cut.
-        self.hand_over(context);
-        self.state.keyspace.end_copy();
-        let committed = log.end_snapshot(partition, SnapshotEnd::Commit).into_actor(self);
-        context.spawn(committed.map(|result, shard, context| {
-            shard.next_partition(result.unwrap_or_else(|_| Err(closed())));
-            context.notify(CopySlice);
-        }));
-    }
-}
-
 impl Handler<Load> for Shard {
     type Result = ();
 
@@ -487,120 +376,5 @@ impl<R: Send + 'static> Handler<Visit<R>> for Shard {
         let result = (message.visit)(&mut self.state);
         self.after_turn(context);
         actix::MessageResult(result)
-    }
-}
-
-/// The shard has stopped, and the node with it.
-#[derive(Debug, thiserror::Error)]
-#[error("the node is stopping")]
-pub struct Stopped;
-
-impl From<Stopped> for std::io::Error {
-    fn from(stopped: Stopped) -> Self {
-        std::io::Error::other(stopped)
-    }
-}
-
-/// The way to a shard from any thread.
-#[derive(Clone)]
-pub struct ShardHandle(Addr<Shard>);
-
-impl ShardHandle {
-    /// Starts a shard on an arbiter; `make` runs there.
-    pub fn start(arbiter: &ArbiterHandle, make: impl FnOnce() -> Shard + Send + 'static) -> Self {
-        ShardHandle(Shard::start_in_arbiter(arbiter, move |_| make()))
-    }
-
-    /// Sends a batch, waiting for a place in the mailbox. Returns where it will come back.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    #[inline]
-    pub async fn execute(
-        &self,
-        batch: Box<Batch>,
-    ) -> Result<oneshot::Receiver<Box<Batch>>, Stopped> {
-        let (reply, receiver) = oneshot::channel();
-        self.send(Execute { batch, reply }).await?;
-        Ok(receiver)
-    }
-
-    #[inline]
-    async fn send<M>(&self, message: M) -> Result<(), Stopped>
-    where
-        M: Message<Result = ()> + Send + 'static,
-        Shard: Handler<M>,
-    {
-        match self.0.try_send(message) {
-            Ok(()) => Ok(()),
-            Err(SendError::Full(message)) => self.0.send(message).await.map_err(|_| Stopped),
-            Err(SendError::Closed(_)) => Err(Stopped),
-        }
-    }
-
-    /// Holds keys for a coordinator, once they are free.
-    ///
-    /// # Errors
-    /// The shard's refusal of the command.
-    pub async fn hold(
-        &self,
-        ticket: Ticket,
-        command: Command,
-        database: u8,
-        wanted: Wanted,
-    ) -> Result<Held, CommandError> {
-        let (reply, receiver) = oneshot::channel();
-        let stopped = |_| CommandError::err(Stopped);
-        self.send(Hold { ticket, command, database, wanted, reply }).await.map_err(stopped)?;
-        receiver.await.unwrap_or_else(|_| Err(CommandError::err(Stopped)))
-    }
-
-    /// Ends a hold.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn release(
-        &self,
-        ticket: Ticket,
-        records: Arc<FrameBuilder>,
-        stats: Option<KeyspaceStats>,
-    ) -> Result<(), Stopped> {
-        self.send(Release { ticket, records, stats }).await
-    }
-
-    /// Copies partitions to the log as snapshots; returns when all are committed.
-    ///
-    /// # Errors
-    /// Why some are not.
-    pub async fn copy_partitions(&self, partitions: VecDeque<PartitionId>) -> Result<(), String> {
-        let (reply, receiver) = oneshot::channel();
-        let stopped = || Stopped.to_string();
-        self.send(CopyPartitions { partitions, reply }).await.map_err(|_| stopped())?;
-        receiver.await.unwrap_or_else(|_| Err(stopped()))
-    }
-
-    /// Runs a function on the shard's state and returns its result.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn visit<R: Send + 'static>(
-        &self,
-        visit: impl FnOnce(&mut ShardState) -> R + Send + 'static,
-    ) -> Result<R, Stopped> {
-        self.0.send(Visit { visit: Box::new(visit) }).await.map_err(|_| Stopped)
-    }
-
-    /// Applies the shard's part of a block of the log. The loader bounds the blocks under way.
-    #[expect(clippy::disallowed_methods, reason = "the loader's gate bounds the queue")]
-    pub fn load(&self, block: LoadBlock) {
-        self.0.do_send(Load { block });
-    }
-
-    /// Hands the journal over to the log, so that what follows in the log comes behind it.
-    ///
-    /// # Errors
-    /// [`Stopped`].
-    pub async fn hand_over(&self) -> Result<(), Stopped> {
-        self.0.send(HandOver).await.map_err(|_| Stopped)
     }
 }

@@ -1,0 +1,127 @@
+//! Copying partitions into snapshots, in slices between the shard's other messages.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Handler, Message, WrapFuture};
+use distcache_recovery::{FrameBuilder, LogError, PartitionId};
+use tokio::sync::oneshot;
+
+use super::Shard;
+use crate::actors::oplog::{LogHandle, SnapshotEnd, closed};
+use crate::clock::Ticks;
+use crate::keyspace::copy::CopyProgress;
+use crate::limits::{COPY_SLICE, LOG_QUEUE_BYTES_RESUME};
+
+/// Copies partitions to the log as snapshots, one after the other.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct CopyPartitions {
+    pub(super) partitions: VecDeque<PartitionId>,
+    pub(super) reply: oneshot::Sender<Result<(), String>>,
+}
+
+/// Copies for one slice of time.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct CopySlice;
+
+/// The copying of partitions under way.
+pub(super) struct CopyJob {
+    partitions: VecDeque<PartitionId>,
+    reply: oneshot::Sender<Result<(), String>>,
+}
+
+impl Shard {
+    /// Goes on with the next partition after one is committed, or gives up.
+    fn next_partition(&mut self, committed: Result<(), LogError>) {
+        let Some(mut job) = self.copying.take() else { return };
+        if let Err(error) = committed {
+            let _ = job.reply.send(Err(error.to_string()));
+            return;
+        }
+        job.partitions.pop_front();
+        if let Some(&next) = job.partitions.front() {
+            self.state.keyspace.begin_copy(next);
+        }
+        self.copying = Some(job);
+    }
+
+    /// Copies for a slice of time; returns whether the current partition is whole.
+    fn copy_slice(&mut self, log: &LogHandle, partition: PartitionId) -> bool {
+        let start = Ticks::now();
+        while log.status.queued_bytes() < LOG_QUEUE_BYTES_RESUME {
+            let progress = self.state.keyspace.copy_slice();
+            let chunk = self.state.keyspace.take_chunk(log.status.pooled_frame());
+            match progress {
+                CopyProgress::Restarted => {
+                    // Its outcome is of no interest: the chunks that follow begin anew.
+                    drop(log.end_snapshot(partition, SnapshotEnd::Abandon));
+                    log_recycle(&self.log, chunk);
+                    return false;
+                }
+                CopyProgress::More | CopyProgress::Passed if !chunk.is_empty() => {
+                    log.write_chunk(partition, chunk);
+                }
+                CopyProgress::More | CopyProgress::Passed => log_recycle(&self.log, chunk),
+            }
+            // A coordinator's records may be in the log and not here yet.
+            if progress == CopyProgress::Passed && !self.holds.touches(partition) {
+                return true;
+            }
+            if progress == CopyProgress::Passed || Ticks::now().since(start) >= COPY_SLICE {
+                break;
+            }
+        }
+        false
+    }
+}
+
+fn log_recycle(log: &Option<LogHandle>, frame: FrameBuilder) {
+    if let Some(log) = log {
+        log.status.recycle(frame);
+    }
+}
+
+impl Handler<CopyPartitions> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, message: CopyPartitions, context: &mut Self::Context) {
+        let CopyPartitions { partitions, reply } = message;
+        if self.copying.is_some() {
+            let _ = reply.send(Err("partitions are being copied already".to_owned()));
+            return;
+        }
+        if let Some(&first) = partitions.front() {
+            self.state.keyspace.begin_copy(first);
+        }
+        self.copying = Some(CopyJob { partitions, reply });
+        context.notify(CopySlice);
+    }
+}
+
+impl Handler<CopySlice> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, _: CopySlice, context: &mut Self::Context) {
+        let (Some(job), Some(log)) = (&self.copying, self.log.clone()) else { return };
+        let Some(&partition) = job.partitions.front() else {
+            if let Some(job) = self.copying.take() {
+                let _ = job.reply.send(Ok(()));
+            }
+            return;
+        };
+        if !self.copy_slice(&log, partition) {
+            context.run_later(Duration::from_millis(1), |_, context| context.notify(CopySlice));
+            return;
+        }
+        // The partition's records so far must be in the log before its cut.
+        self.hand_over(context);
+        self.state.keyspace.end_copy();
+        let committed = log.end_snapshot(partition, SnapshotEnd::Commit).into_actor(self);
+        context.spawn(committed.map(|result, shard, context| {
+            shard.next_partition(result.unwrap_or_else(|_| Err(closed())));
+            context.notify(CopySlice);
+        }));
+    }
+}
