@@ -191,17 +191,9 @@ impl Connection {
                         self.order.push(shard);
                     }
                 }
-                Ok((command, Route::Here)) => {
+                Ok((command, Route::Here | Route::ManyShards)) => {
                     self.run_batches(&input).await?;
                     self.run_here(command, Args::new(&input, request)).await?;
-                }
-                Ok((command, Route::ManyShards)) => {
-                    self.run_batches(&input).await?;
-                    let args = Args::new(&input, request);
-                    let origin =
-                        Origin { database: self.session.database, version: self.session.version };
-                    let node = &self.session.node;
-                    run_on_keys(node, origin, command, args, &mut self.output).await;
                 }
                 Err(error) => {
                     self.run_batches(&input).await?;
@@ -253,6 +245,7 @@ impl Connection {
         Ok(())
     }
 
+    /// Runs one command that is not for a single shard, and counts it.
     async fn run_here(&mut self, command: Command, args: Args<'_>) -> io::Result<()> {
         self.session.client().last_command.store(command.index, Relaxed);
         let (before, start) = (self.output.len(), Ticks::now());
@@ -260,7 +253,12 @@ impl Connection {
         let result = match command.spec.run {
             Run::Connection(run) => run(&mut self.session, args, &mut self.output),
             Run::Node(run) => run(&mut self.session, args, &mut self.output).await,
-            Run::Keyspace(_) | Run::Subcommand => return Ok(()),
+            Run::Keyspace(_) => {
+                let Session { database, version, ref node, .. } = self.session;
+                let origin = Origin { database, version };
+                run_on_keys(node, origin, command, args, &mut self.output).await
+            }
+            Run::Subcommand => return Ok(()),
         };
         let node = &self.session.node;
         let raw_ticks = Ticks::now().raw_since(start);

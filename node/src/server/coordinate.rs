@@ -39,28 +39,26 @@ pub struct Origin {
 /// Runs a command whose keys live on several shards, and appends its reply.
 ///
 /// Costs two messages for each shard involved, and copies of the keys' values.
+///
+/// # Errors
+/// The command's, a shard's refusal, or the log's; nothing is appended then.
 pub async fn run_on_keys(
     node: &Arc<Node>,
     origin: Origin,
     command: Command,
     args: Args<'_>,
     reply: &mut ReplyBuffer,
-) {
+) -> CommandResult {
     let (input, ranges) = args.to_owned_parts();
     let node = node.clone();
     let task = actix_rt::spawn(async move {
         let args = Args::new(&input, &ranges);
         let mut reply = ReplyBuffer::new(origin.version);
-        if let Err(error) = on_keys(&node, origin, command, args, &mut reply).await {
-            reply.truncate(0);
-            error.write(&mut reply);
-        }
-        reply
+        on_keys(&node, origin, command, args, &mut reply).await.map(|()| reply)
     });
-    match task.await {
-        Ok(done) => reply.raw(done.as_bytes()),
-        Err(error) => CommandError::err(error).write(reply),
-    }
+    let done = task.await.unwrap_or_else(|error| Err(CommandError::err(error)))?;
+    reply.raw(done.as_bytes());
+    Ok(())
 }
 
 async fn on_keys(
