@@ -261,6 +261,10 @@ pub(super) const SPECS: &[CommandSpec] = &[
     sub(Group::Cluster, "asking", 1, Flags::FAST, "3.0.0",
         ("Sent by cluster clients after an -ASK redirect", ""), no_cluster),
     container(Group::Cluster, "cluster", "3.0.0", "A container for cluster commands", &[
+        sub(Group::Cluster, "countkeysinslot", 3, CLUSTER, "3.0.0",
+            ("Return the number of local keys in the specified hash slot", "slot"), no_cluster),
+        sub(Group::Cluster, "getkeysinslot", 4, CLUSTER, "3.0.0",
+            ("Return local key names in the specified hash slot", "slot count"), no_cluster),
         sub(Group::Cluster, "help", 2, HELPFUL, "5.0.0",
             ("Show helpful text about the different subcommands", ""), no_cluster),
         sub(Group::Cluster, "info", 2, CLUSTER, "3.0.0",
