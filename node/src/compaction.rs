@@ -45,19 +45,23 @@ fn has_grown(node: &Node, log: &LogHandle) -> bool {
 /// Why it could not be completed, in words; the log is whole all the same.
 pub async fn compact(node: &Arc<Node>) -> Result<(), String> {
     let Some(log) = &node.log else { return Ok(()) };
+    let started = clock::now();
     let mut begun = false;
     log.status.update_figures(|figures| {
         begun = !std::mem::replace(&mut figures.compacting, true);
+        if begun {
+            figures.compaction_began = started.0;
+        }
     });
     if !begun {
         return Err("compaction in progress".to_owned());
     }
-    let started = clock::now();
     let result = snapshots_then_trim(node, log).await;
     let ended = clock::now();
     log.status.update_figures(|figures| {
         figures.compacting = false;
         figures.compaction_failed = result.is_err();
+        figures.compaction_seconds = Some(ended.0.saturating_sub(started.0) / 1000);
         if result.is_ok() {
             figures.compacted_at = ended.0 / 1000;
             figures.base_bytes = figures.frame_bytes + figures.snapshot_bytes;

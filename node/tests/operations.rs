@@ -182,6 +182,47 @@ fn slow_commands_are_kept_without_their_secrets() {
 }
 
 #[test]
+fn commands_on_several_shards_are_counted_as_all_others_are() {
+    let node = Server::node(&["--shards", "3", "--slowlog-log-slower-than", "0"]);
+    let mut wire = node.connect();
+    for number in 0..8 {
+        // Some of these pairs live on one shard, some on two.
+        let (from, to) = (format!("from{number}"), format!("to{number}"));
+        assert_eq!(text(&mut wire, &["MSET", &from, "v", &to, "w"]), "OK");
+        assert_eq!(text(&mut wire, &["RENAME", "none", &to]), "-ERR no such key");
+    }
+    assert!(info(&mut wire, "cmdstat_mset").starts_with("calls=8,"));
+    let renamed = info(&mut wire, "cmdstat_rename");
+    assert!(renamed.starts_with("calls=8,") && renamed.ends_with("failed_calls=8"), "{renamed}");
+    assert!(!renamed.contains("usec=0,"), "{renamed}");
+    assert_eq!(info(&mut wire, "errorstat_ERR"), "count=8");
+    let slow = String::from_utf8(wire.call(&["SLOWLOG", "GET", "-1"]).raw).unwrap();
+    assert_eq!(slow.matches("MSET").count(), 8, "{slow}");
+}
+
+#[test]
+fn figures_of_deadlines_and_of_compactions_are_measured() {
+    let node = Server::node(&["--shards", "2"]);
+    let mut wire = node.connect();
+    for number in 0..8 {
+        assert_eq!(text(&mut wire, &["SET", &format!("k{number}"), "v", "EX", "1000"]), "OK");
+    }
+    let mean = until("the mean time to live is estimated", || {
+        let size = info(&mut wire, "db0");
+        let mean: u64 = size.strip_prefix("keys=8,expires=8,avg_ttl=")?.parse().ok()?;
+        (mean > 900_000).then_some(mean)
+    });
+    assert!(mean <= 1_000_000, "{mean}");
+    assert_eq!(info(&mut wire, "aof_last_rewrite_time_sec"), "-1");
+    assert_eq!(info(&mut wire, "aof_current_rewrite_time_sec"), "-1");
+    assert!(text(&mut wire, &["BGREWRITEAOF"]).contains("started"));
+    until("the log is compacted", || {
+        (info(&mut wire, "aof_last_rewrite_time_sec") != "-1").then_some(())
+    });
+    assert_eq!(info(&mut wire, "aof_rewrite_in_progress"), "0");
+}
+
+#[test]
 fn counters_count_and_begin_again_after_a_reset() {
     let node = Server::node(&["--shards", "2"]);
     let mut wire = node.connect();

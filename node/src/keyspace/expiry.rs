@@ -10,6 +10,8 @@ use crate::records::{DeleteCause, Operation, UnixMillis};
 
 /// Keys of a segment that an estimate of the mean time left looks at.
 const TTL_SAMPLES: usize = 16;
+/// Tables that an estimate searches for such a segment.
+const TTL_TABLES: usize = 1024;
 /// Weight of older estimates against a new one, as in Redis.
 const TTL_WEIGHT: u64 = 49;
 
@@ -124,26 +126,32 @@ impl Keyspace {
         (examined, removed.len(), next)
     }
 
-    /// Estimates the mean time left from some keys where the cursor is.
+    /// Estimates the mean time left from some keys.
     fn sample_ttl(&mut self) {
         let now = self.now.0;
-        let Cursor { local, hash, .. } = self.expiry;
         if let Some(database) = self.databases[self.selected as usize].as_deref_mut() {
-            database.sample_ttl(local, hash, now);
+            database.sample_ttl(now);
         }
     }
 }
 
 impl Database {
-    fn sample_ttl(&mut self, local: usize, hash: u64, now: u64) {
-        if self.volatile == 0 || local >= self.tables.len() {
+    fn sample_ttl(&mut self, now: u64) {
+        if self.volatile == 0 {
             return;
         }
-        // The first segment with a deadline from the cursor on, where there is one nearby.
-        let tables = self.tables[local..].iter().take(TTL_SAMPLES);
-        let segment =
-            tables.map(|table| table.segment_at(hash).0).find(|segment| segment.may_be_volatile());
-        let Some(segment) = segment else { return };
+        // A cursor of its own: where there are few keys, that of expiry begins anew each time.
+        let begin = self.ttl_cursor % self.tables.len();
+        let mut tables = self.tables[begin..].iter().take(TTL_TABLES).enumerate();
+        let found = tables.find_map(|(passed, table)| {
+            let segment = table.segment_at(0).0;
+            segment.may_be_volatile().then_some((passed, segment))
+        });
+        let Some((passed, segment)) = found else {
+            self.ttl_cursor = (begin + TTL_TABLES).min(self.tables.len());
+            return;
+        };
+        self.ttl_cursor = begin + passed + 1;
         let left = segment
             .iter()
             .filter_map(|entry| Some(entry.deadline()?.0.saturating_sub(now)))

@@ -56,6 +56,8 @@ struct Database {
     sampler: Sampler,
     /// Estimated mean time that keys with a deadline have left, in ms; 0 where none was seen.
     average_ttl_millis: u64,
+    /// The table that the next estimate begins at.
+    ttl_cursor: usize,
 }
 
 /// What happens to a key's deadline when its value is put.
@@ -512,6 +514,7 @@ impl Database {
             volatile: 0,
             sampler: Sampler::default(),
             average_ttl_millis: 0,
+            ttl_cursor: 0,
         }
     }
 }

@@ -59,8 +59,12 @@ pub struct LogFigures {
     pub compacting: bool,
     /// When the last compaction ended, Unix seconds; 0 = never.
     pub compacted_at: u64,
-    /// Whether the last compaction was completed.
+    /// Whether the last compaction could not be completed.
     pub compaction_failed: bool,
+    /// When the compaction under way began, Unix milliseconds.
+    pub compaction_began: u64,
+    /// How long the last compaction took, in seconds; nothing before there was one.
+    pub compaction_seconds: Option<u64>,
 }
 
 impl LogStatus {

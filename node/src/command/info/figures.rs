@@ -80,8 +80,12 @@ impl<'a> Figures<'a> {
 
     fn add(&mut self, (sizes, stats, commands, errors, bytes): ShardFigures) {
         for (sum, size) in self.databases.iter_mut().zip(sizes) {
+            // The mean of all keys with a deadline: each shard's counts by how many it has.
+            let total = |size: &DatabaseSize| size.average_ttl_millis * size.volatile as u64;
+            let millis = total(sum) + total(&size);
             sum.keys += size.keys;
             sum.volatile += size.volatile;
+            sum.average_ttl_millis = millis.checked_div(sum.volatile as u64).unwrap_or(0);
         }
         self.keyspace.hits += stats.hits;
         self.keyspace.misses += stats.misses;

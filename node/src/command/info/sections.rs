@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::{Figures, Lines};
 use crate::clock;
 use crate::command::TABLE;
+use crate::keyspace::DatabaseSize;
 use crate::node::REDIS_VERSION;
 use crate::process;
 
@@ -152,15 +153,20 @@ pub(super) fn persistence(figures: &Figures<'_>, lines: &mut Lines) {
     lines.field("rdb_bgsave_in_progress", u8::from(log.compacting));
     lines.field("rdb_last_save_time", saved);
     lines.field("rdb_last_bgsave_status", status(log.compaction_failed));
-    lines.field("rdb_last_bgsave_time_sec", -1);
-    lines.field("rdb_current_bgsave_time_sec", -1);
+    let last_seconds = log.compaction_seconds.map_or(-1, |seconds| seconds as i64);
+    let current_seconds = match log.compacting {
+        true => (figures.now.0.saturating_sub(log.compaction_began) / 1000) as i64,
+        false => -1,
+    };
+    lines.field("rdb_last_bgsave_time_sec", last_seconds);
+    lines.field("rdb_current_bgsave_time_sec", current_seconds);
     lines.field("rdb_last_cow_size", 0);
     lines.field("aof_enabled", u8::from(node.log.is_some()));
     lines.field("aof_rewrite_in_progress", u8::from(log.compacting));
     let scheduled = node.compaction_scheduled.load(Relaxed);
     lines.field("aof_rewrite_scheduled", u8::from(scheduled));
-    lines.field("aof_last_rewrite_time_sec", -1);
-    lines.field("aof_current_rewrite_time_sec", -1);
+    lines.field("aof_last_rewrite_time_sec", last_seconds);
+    lines.field("aof_current_rewrite_time_sec", current_seconds);
     lines.field("aof_last_bgrewrite_status", status(log.compaction_failed));
     lines.field("aof_last_write_status", status(failure.is_some()));
     lines.field("aof_last_cow_size", 0);
@@ -285,7 +291,8 @@ pub(super) fn cluster(_: &Figures<'_>, lines: &mut Lines) {
 
 pub(super) fn keyspace(figures: &Figures<'_>, lines: &mut Lines) {
     for (index, size) in figures.databases.iter().enumerate().filter(|(_, size)| size.keys > 0) {
-        let value = format_args!("keys={},expires={},avg_ttl=0", size.keys, size.volatile);
+        let DatabaseSize { keys, volatile, average_ttl_millis } = size;
+        let value = format_args!("keys={keys},expires={volatile},avg_ttl={average_ttl_millis}");
         lines.field(&format!("db{index}"), value);
     }
 }

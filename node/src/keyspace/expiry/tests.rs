@@ -106,6 +106,19 @@ fn the_mean_time_left_is_estimated() {
 }
 
 #[test]
+fn the_mean_time_left_is_estimated_from_one_key_wherever_it_is() {
+    for key in ["a", "b", "c", "d"] {
+        let mut keyspace = keyspace();
+        put(&mut keyspace, 0, key, 100_000);
+        // Slices enough to come by all the slots.
+        for _ in 0..17 {
+            keyspace.expire_slice(UnixMillis(50_000));
+        }
+        assert_eq!(keyspace.sizes()[0].average_ttl_millis, 50_000, "{key}");
+    }
+}
+
+#[test]
 fn switched_off_nothing_happens() {
     let mut keyspace = keyspace();
     put(&mut keyspace, 0, "k", 100);
