@@ -223,6 +223,31 @@ fn figures_of_deadlines_and_of_compactions_are_measured() {
 }
 
 #[test]
+fn the_times_of_commands_are_told_as_histograms() {
+    let options = ["--enable-debug-command", "yes", "--latency-monitor-threshold", "1"];
+    let node = Server::node(&[&["--shards", "2"], &options[..]].concat());
+    let mut wire = node.connect();
+    for key in ["a", "b", "c", "d"] {
+        assert_eq!(text(&mut wire, &["SET", key, "v"]), "OK");
+    }
+    assert_eq!(text(&mut wire, &["DEBUG", "SLEEP", "0.01"]), "OK");
+    let asked = ["LATENCY", "HISTOGRAM", "set", "nosuch", "get"];
+    let Tree::Array(reply) = wire.call(&asked).tree else { panic!("no array") };
+    // Name, and calls with the cumulative counts; of commands that ran.
+    assert_eq!(reply.len(), 2, "{reply:?}");
+    assert_eq!(reply[0], Tree::Bulk(b"set".to_vec()));
+    let Tree::Array(figures) = &reply[1] else { panic!("no array: {reply:?}") };
+    assert_eq!(figures[..2], [Tree::Bulk(b"calls".to_vec()), Tree::Integer(4)]);
+    let Tree::Array(counts) = &figures[3] else { panic!("no array: {reply:?}") };
+    assert_eq!(counts.last(), Some(&Tree::Integer(4)));
+    assert!(info(&mut wire, "latency_percentiles_usec_set").starts_with("p50="));
+    let graph = text(&mut wire, &["LATENCY", "GRAPH", "command"]);
+    assert!(graph.starts_with("command - high "), "{graph}");
+    assert_eq!(text(&mut wire, &["CONFIG", "RESETSTAT"]), "OK");
+    assert_eq!(wire.call(&["LATENCY", "HISTOGRAM", "set"]).raw, b"*0\r\n");
+}
+
+#[test]
 fn counters_count_and_begin_again_after_a_reset() {
     let node = Server::node(&["--shards", "2"]);
     let mut wire = node.connect();

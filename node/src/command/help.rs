@@ -106,6 +106,8 @@ pub(super) const SLOWLOG: &[&str] = &[
 pub(super) const LATENCY: &[&str] = &[
     "DOCTOR",
     "    Return a human readable latency analysis report.",
+    "GRAPH <event>",
+    "    Return an ASCII latency graph for the <event> class.",
     "HISTORY <event>",
     "    Return time-latency samples for the <event> class.",
     "LATEST",
@@ -113,6 +115,10 @@ pub(super) const LATENCY: &[&str] = &[
     "RESET [<event> ...]",
     "    Reset latency data of one or more <event> classes.",
     "    (default: reset all data for all event classes)",
+    "HISTOGRAM [COMMAND ...]",
+    "    Return a cumulative distribution of latencies in the format of a histogram for the \
+     specified command names.",
+    "    If no commands are specified then all histograms are replied.",
 ];
 
 /// `FUNCTION HELP`

@@ -3,8 +3,12 @@
 use distcache_protocol::resp::ReplyBuffer;
 use distcache_protocol::resp::decode::parse_integer;
 
+use super::info::Figures;
 use super::row::{Docs, container, reply_help, row};
-use super::{Args, CommandError, CommandResult, CommandSpec, Flags, Group, Run, help};
+use super::{
+    Args, CommandError, CommandFuture, CommandResult, CommandSpec, Flags, Group, Run, TABLE, help,
+};
+use crate::clock;
 use crate::server::session::Session;
 
 /// Entries that `SLOWLOG GET` returns when it is not told how many.
@@ -82,6 +86,55 @@ fn history(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Co
     Ok(())
 }
 
+/// `LATENCY GRAPH event`
+fn graph(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    let event = String::from_utf8_lossy(args.at(2));
+    let series = session.node.monitor.latency.series(&event).ok_or_else(|| {
+        CommandError::err(format_args!("No samples available for event '{event}'"))
+    })?;
+    reply.verbatim(series.graph(&event, clock::now().0 / 1000).as_bytes());
+    Ok(())
+}
+
+/// `LATENCY HISTOGRAM [command [command ...]]`
+fn histogram<'a>(
+    session: &'a mut Session,
+    args: Args<'a>,
+    reply: &'a mut ReplyBuffer,
+) -> CommandFuture<'a> {
+    Box::pin(async move {
+        let figures = Figures::gather(&session.node).await?;
+        let wanted: Vec<String> =
+            args.from(2).map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect();
+        // A container's name stands for all its subcommands.
+        let names = |name: &str| {
+            let container = name.split('|').next();
+            wanted.is_empty()
+                || wanted.iter().any(|one| one == name || container == Some(one.as_str()))
+        };
+        let counted: Vec<_> = (0..)
+            .zip(&figures.commands)
+            .map(|(index, stats)| (TABLE.full_name(index), &stats.times))
+            .filter(|(name, times)| times.count() > 0 && names(name))
+            .collect();
+        reply.map(counted.len());
+        for (name, times) in counted {
+            reply.bulk(name.as_bytes());
+            reply.map(2);
+            reply.bulk(b"calls");
+            reply.integer(times.count() as i64);
+            reply.bulk(b"histogram_usec");
+            let cumulative = times.cumulative();
+            reply.map(cumulative.len());
+            for (micros, count) in cumulative {
+                reply.integer(micros as i64);
+                reply.integer(count as i64);
+            }
+        }
+        Ok(())
+    })
+}
+
 /// `LATENCY RESET [event [event ...]]`
 fn latency_reset(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
     let latency = &session.node.monitor.latency;
@@ -149,8 +202,13 @@ pub(super) const SPECS: &[CommandSpec] = &[
     container(Group::Server, "latency", "2.8.13", "A container for latency diagnostics commands", &[
         sub("doctor", 2, LATENCY, "2.8.13",
             ("Return a human readable latency analysis report.", ""), doctor),
+        sub("graph", 3, LATENCY, "2.8.13",
+            ("Return a latency graph for the event.", "event"), graph),
         sub("help", 2, HELPFUL, "2.8.13",
             ("Show helpful text about the different subcommands.", ""), latency_help),
+        row(Group::Server, "histogram", -2, LATENCY, "7.0.0",
+            ("Return the cumulative distribution of latencies of a subset of commands or all.",
+            "[command [command ...]]"), Run::Node(histogram)),
         sub("history", 3, LATENCY, "2.8.13",
             ("Return timestamp-latency samples for the event.", "event"), history),
         sub("latest", 2, LATENCY, "2.8.13",

@@ -8,6 +8,12 @@ use crate::records::UnixMillis;
 /// Samples kept of each event (Redis: `LATENCY_TS_LEN`).
 const SAMPLES_MAX: usize = 160;
 
+/// Columns and rows of a graph.
+const GRAPH_COLUMNS: usize = 80;
+const GRAPH_ROWS: usize = 4;
+/// What a graph is drawn with, from low to high.
+const GRAPH_LEVELS: &[u8; 3] = b"_o#";
+
 /// The worst that one event took within one second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -24,6 +30,72 @@ pub struct Series {
     pub samples: VecDeque<Sample>,
     /// The longest since the last reset, in milliseconds.
     pub max_ms: u64,
+}
+
+impl Series {
+    /// Draws the samples as Redis does: a column each, with its age below, read downwards.
+    pub fn graph(&self, event: &str, now_s: u64) -> String {
+        let values = || self.samples.iter().map(|sample| sample.millis);
+        let (low, high) = (values().min().unwrap_or(0), values().max().unwrap_or(0));
+        let mut text = format!(
+            "{event} - high {high} ms, low {low} ms (all time high {} ms)\n{}\n",
+            self.max_ms,
+            "-".repeat(GRAPH_COLUMNS)
+        );
+        let columns: Vec<Column> = self
+            .samples
+            .iter()
+            .map(|sample| {
+                let steps = (GRAPH_ROWS * GRAPH_LEVELS.len()) as u64;
+                let step = (sample.millis - low) * steps / (high - low).max(1);
+                let step = step.min(steps - 1) as usize;
+                Column { step, age: age(now_s.saturating_sub(sample.time_s)) }
+            })
+            .collect();
+        for (number, part) in columns.chunks(GRAPH_COLUMNS).enumerate() {
+            if number > 0 {
+                text.push('\n');
+            }
+            draw(&mut text, part);
+        }
+        text
+    }
+}
+
+/// A column of a graph.
+struct Column {
+    /// Height, in levels.
+    step: usize,
+    /// What stands below.
+    age: String,
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+fn draw(text: &mut String, columns: &[Column]) {
+    for row in (0..GRAPH_ROWS).rev() {
+        let bottom = row * GRAPH_LEVELS.len();
+        text.extend(columns.iter().map(|column| match column.step.checked_sub(bottom) {
+            None => ' ',
+            Some(level) => GRAPH_LEVELS.get(level).map_or('|', |&byte| byte.into()),
+        }));
+        text.push('\n');
+    }
+    text.push_str(&" ".repeat(columns.len()));
+    text.push('\n');
+    let longest = columns.iter().map(|column| column.age.len()).max().unwrap_or(0);
+    for at in 0..longest {
+        let letter = |column: &Column| column.age.as_bytes().get(at).map_or(' ', |&b| b.into());
+        text.extend(columns.iter().map(letter));
+        text.push('\n');
+    }
 }
 
 /// The events that took long.
@@ -50,6 +122,11 @@ impl LatencyMonitor {
     /// Returns all events.
     pub fn all(&self) -> Vec<(&'static str, Series)> {
         self.lock().iter().map(|(event, series)| (*event, series.clone())).collect()
+    }
+
+    /// Returns what is known of an event, if it ever took long.
+    pub fn series(&self, event: &str) -> Option<Series> {
+        self.lock().get(event).cloned()
     }
 
     /// Returns the samples of an event, the oldest first.
@@ -87,6 +164,19 @@ mod tests {
         assert_eq!(monitor.all()[0].1.max_ms, 9);
         assert_eq!((monitor.reset(Some("nosuch")), monitor.reset(None)), (0, 1));
         assert!(monitor.samples("command").is_empty());
+    }
+
+    #[test]
+    fn a_graph_has_a_column_for_each_sample_and_its_age() {
+        let monitor = LatencyMonitor::default();
+        for (second, millis) in [(0, 100), (86_300, 200), (86_390, 150)] {
+            monitor.add("command", millis, UnixMillis(second * 1000));
+        }
+        let graph = monitor.series("command").unwrap().graph("command", 86_400);
+        let rows = [" # ", " |_", " ||", "_||", "   ", "111", "dm0", "  s", ""].join("\n");
+        let head = "command - high 200 ms, low 100 ms (all time high 200 ms)";
+        let expected = format!("{head}\n{}\n{rows}", "-".repeat(80));
+        assert_eq!(graph, expected);
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! What was slow: the slow log, and the latency of events.
+//! What was slow: the slow log, and the latency of events and commands.
 //!
+//! - [`histogram`]: how the times of each command are distributed;
 //! - [`slowlog`]: commands over `slowlog-log-slower-than`, with their arguments;
 //! - [`latency`]: events over `latency-monitor-threshold`, by kind.
 
+pub mod histogram;
 pub mod latency;
 pub mod slowlog;
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::command::CommandError;
+use crate::monitor::histogram::SharedHistogram;
 
 /// Different error codes that are told apart; a client that invents codes fills no memory.
 const ERROR_CODES_MAX: usize = 128;
@@ -156,6 +157,8 @@ pub struct CommandCounter {
     pub rejected: AtomicU64,
     /// Times it answered with an error.
     pub failed: AtomicU64,
+    /// How its times are distributed.
+    pub times: SharedHistogram,
 }
 
 /// Counters of all commands, by index in the table: of those that run on connections, and of the
@@ -179,6 +182,7 @@ impl CommandCounters {
         let counter = self.of(index);
         counter.calls.fetch_add(1, Ordering::Relaxed);
         counter.raw_ticks.fetch_add(raw_ticks, Ordering::Relaxed);
+        counter.times.add(raw_ticks);
         counter.failed.fetch_add(u64::from(failed), Ordering::Relaxed);
     }
 
@@ -193,6 +197,7 @@ impl CommandCounters {
             for number in [&counter.calls, &counter.raw_ticks, &counter.rejected, &counter.failed] {
                 number.store(0, Ordering::Relaxed);
             }
+            counter.times.reset();
         }
     }
 }

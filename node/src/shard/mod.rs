@@ -24,6 +24,7 @@ use crate::keyspace::warm::Hint;
 use crate::keyspace::{Keyspace, KeyspaceStats};
 use crate::limits::{BATCH_REPLY_BYTES_MAX, WARMED_COMMANDS};
 use crate::monitor::Monitor;
+use crate::monitor::histogram::Histogram;
 use crate::oplog::LogStatus;
 use crate::oplog::load::LoadBlock;
 use crate::records::UnixMillis;
@@ -42,6 +43,8 @@ pub struct CommandStats {
     pub rejected: u64,
     /// Times it answered with an error.
     pub failed: u64,
+    /// How its times are distributed.
+    pub times: Histogram,
 }
 
 /// What a shard owns.
@@ -249,9 +252,11 @@ impl ShardState {
     #[inline]
     fn account(&mut self, command: Command, start: Ticks) -> Ticks {
         let end = Ticks::now();
+        let raw_ticks = end.raw_since(start);
         let stats = &mut self.commands[command.index as usize];
         stats.calls += 1;
-        stats.raw_ticks += end.raw_since(start);
+        stats.raw_ticks += raw_ticks;
+        stats.times.add(raw_ticks);
         end
     }
 }

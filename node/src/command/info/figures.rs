@@ -97,6 +97,7 @@ impl<'a> Figures<'a> {
             sum.raw_ticks += counted.raw_ticks;
             sum.rejected += counted.rejected;
             sum.failed += counted.failed;
+            sum.times.merge(&counted.times);
         }
         for (code, count) in errors {
             *self.errors.entry(code).or_default() += count;
@@ -128,6 +129,7 @@ fn connection_stats(node: &Node) -> Vec<CommandStats> {
             raw_ticks: counter.raw_ticks.load(Relaxed),
             rejected: counter.rejected.load(Relaxed),
             failed: counter.failed.load(Relaxed),
+            times: counter.times.get(),
         }
     };
     (0..TABLE.len()).map(stats).collect()

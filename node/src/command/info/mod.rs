@@ -54,6 +54,8 @@ const SECTIONS: &[Section] = &[
         write: sections::command_stats },
     Section { name: "errorstats", title: "Errorstats", default: true,
         write: sections::error_stats },
+    Section { name: "latencystats", title: "Latencystats", default: false,
+        write: sections::latency_stats },
     Section { name: "cluster", title: "Cluster", default: true, write: sections::cluster },
     Section { name: "keyspace", title: "Keyspace", default: true, write: sections::keyspace },
 ];

@@ -279,6 +279,24 @@ pub(super) fn command_stats(figures: &Figures<'_>, lines: &mut Lines) {
     }
 }
 
+pub(super) fn latency_stats(figures: &Figures<'_>, lines: &mut Lines) {
+    for (index, stats) in figures.commands.iter().enumerate() {
+        if stats.times.count() == 0 {
+            continue;
+        }
+        let micros = |percent: f64| stats.times.percentile(percent).as_nanos() as f64 / 1000.0;
+        lines.field(
+            &format!("latency_percentiles_usec_{}", TABLE.full_name(index as u16)),
+            format_args!(
+                "p50={:.3},p99={:.3},p99.9={:.3}",
+                micros(50.0),
+                micros(99.0),
+                micros(99.9)
+            ),
+        );
+    }
+}
+
 pub(super) fn error_stats(figures: &Figures<'_>, lines: &mut Lines) {
     for (code, count) in &figures.errors {
         lines.field(&format!("errorstat_{code}"), format_args!("count={count}"));
