@@ -268,7 +268,7 @@ impl Keyspace {
     }
 
     /// Returns a random key of the selected database; none if it has none that has not expired,
-    /// or [`RANDOM_KEY_DRAWS_MAX`] draws found only such as have.
+    /// or `RANDOM_KEY_DRAWS_MAX` draws found only such as have.
     pub fn random_key(&mut self) -> Option<Vec<u8>> {
         for _ in 0..RANDOM_KEY_DRAWS_MAX {
             let key = self.draw(self.selected, Drawn::All)?.key().to_vec();

@@ -1,10 +1,10 @@
 //! Commands on strings.
 //!
-//! - [`get`]: commands that answer with a value;
-//! - [`set`]: commands that put a value or a part of one;
-//! - [`number`]: strings as numbers;
-//! - [`lcs`]: the longest common subsequence;
-//! - [`long_double`]: the arithmetic and the digits of `INCRBYFLOAT`.
+//! - `get`: commands that answer with a value;
+//! - `set`: commands that put a value or a part of one;
+//! - `number`: strings as numbers;
+//! - `lcs`: the longest common subsequence;
+//! - `long_double`: the arithmetic and the digits of `INCRBYFLOAT`.
 
 pub(super) mod get;
 pub(super) mod lcs;
