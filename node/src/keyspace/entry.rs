@@ -11,12 +11,14 @@
 //! ..      m      value part: the string itself | an integer (8) | a pointer to an `Object` (8)
 //! ```
 //!
-//! A table then holds 8 bytes a key, and a 16-byte key with a 64-byte value takes 96 bytes.
+//! A 16-byte key with a 64-byte value takes 96 bytes. A table holds 8 bytes a key: the address,
+//! and in the 16 bits that no address uses, a tag by which the table finds the key. (Linux gives
+//! programs addresses of 47 or 48 bits unless they ask for more, which no allocator does.)
 //!
 //! # Safety
 //!
 //! This is the one module of the workspace with `unsafe`. What it relies on:
-//! 1. `pointer` comes from `alloc(layout(capacity))`, where `capacity` is `allocated_size` of the
+//! 1. `start` comes from `alloc(layout(capacity))`, where `capacity` is `allocated_size` of the
 //!    sizes that the header states; nothing changes the header's sizes without keeping that true
 //!    (`overwrite` checks it, everything else builds a new allocation).
 //! 2. An `Entry` owns its allocation: no copy of the pointer outlives it, and references into it
@@ -24,6 +26,8 @@
 //! 3. Of kind `OBJECT`, the value part is a pointer from `Box::into_raw`, owned by this entry and
 //!    freed exactly once: in `drop`, or when another value takes its place.
 //! 4. All fields are read and written unaligned, so nothing depends on the key's length.
+//! 5. The address fits in `ADDRESS_BITS` (`build` checks it). Memory is reached only through
+//!    `start`, which takes the tag off the pointer.
 //!
 //! `tests::entry_behaves_like_a_struct` checks every operation against a plain struct.
 
@@ -31,6 +35,7 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::ManuallyDrop;
+use std::num::NonZero;
 use std::ptr::{self, NonNull};
 
 use crate::records::UnixMillis;
@@ -38,6 +43,10 @@ use crate::records::UnixMillis;
 /// Strings up to this many bytes live in the entry; longer ones, and those that were appended
 /// to, in a buffer of their own that can grow in place.
 pub const INLINE_BYTES_MAX: usize = 16 * 1024;
+
+/// Bits of an address; those above hold the tag.
+const ADDRESS_BITS: u32 = 48;
+const ADDRESS_MASK: usize = (1 << ADDRESS_BITS) - 1;
 
 const HEADER_BYTES: usize = 8;
 const DEADLINE_BYTES: usize = 8;
@@ -75,7 +84,7 @@ pub enum Value<'a> {
 
 /// One key with its value, deadline and access clock.
 pub struct Entry {
-    pointer: NonNull<u8>,
+    tagged: NonNull<u8>,
 }
 
 // SAFETY: an entry owns everything it points to (invariants 2 and 3), and `Object` is `Send`.
@@ -146,7 +155,8 @@ impl Entry {
     /// Makes an entry. Costs one allocation (two more for strings over [`INLINE_BYTES_MAX`]).
     ///
     /// # Panics
-    /// Where the key or the value is longer than 4 GiB, which the protocol's limits exclude.
+    /// Where the key or the value is longer than 4 GiB, which the protocol's limits exclude, or
+    /// where the allocator returns an address of more than 48 bits.
     pub fn new(key: &[u8], value: Value<'_>, deadline: Option<UnixMillis>, access: u32) -> Entry {
         Entry::build(key, Part::new(value), deadline, access)
     }
@@ -159,7 +169,8 @@ impl Entry {
         let Some(pointer) = NonNull::new(unsafe { alloc(layout) }) else {
             handle_alloc_error(layout)
         };
-        let mut entry = Entry { pointer };
+        assert!(pointer.addr().get() <= ADDRESS_MASK, "addresses have at most 48 bits");
+        let mut entry = Entry { tagged: pointer };
         entry.write(4, &(part.len() as u32).to_le_bytes());
         entry.write(0, &[part.kind() | if shape.has_deadline { DEADLINE_BIT } else { 0 }]);
         entry.set_access(access);
@@ -175,6 +186,33 @@ impl Entry {
         entry.write(shape.key_at(), key);
         entry.write_part(shape.value_at(), part);
         entry
+    }
+
+    /// Returns the tag, 0 in a new entry.
+    #[inline]
+    pub(super) fn tag(&self) -> u16 {
+        (self.tagged.addr().get() >> ADDRESS_BITS) as u16
+    }
+
+    /// Sets the tag, which then stays whatever value the entry gets; a clone has none.
+    #[inline]
+    pub(super) fn set_tag(&mut self, tag: u16) {
+        self.tagged = self.tagged.map_addr(|address| {
+            let address = NonZero::new(address.get() & ADDRESS_MASK);
+            address.expect("no allocation has address 0") | usize::from(tag) << ADDRESS_BITS
+        });
+    }
+
+    /// Start of the allocation.
+    #[inline]
+    fn start(&self) -> *mut u8 {
+        self.tagged.as_ptr().map_addr(|address| address & ADDRESS_MASK)
+    }
+
+    /// Puts a new allocation in place of this one.
+    fn rebuild(&mut self, mut new: Entry) {
+        new.set_tag(self.tag());
+        *self = new;
     }
 
     /// Returns the key.
@@ -266,7 +304,7 @@ impl Entry {
             return;
         }
         // The old value, if it is an object, is freed with the old allocation.
-        *self = Entry::build(self.key(), part, deadline, self.access());
+        self.rebuild(Entry::build(self.key(), part, deadline, self.access()));
     }
 
     /// Writes a value part in place, if it fits the allocation exactly and no object is lost.
@@ -302,7 +340,7 @@ impl Entry {
                 }
                 _ => Entry::new(self.key(), self.value(), deadline, self.access()),
             };
-            *self = rebuilt;
+            self.rebuild(rebuilt);
         }
     }
 
@@ -355,15 +393,13 @@ impl Entry {
         debug_assert_eq!(self.kind(), OBJECT);
         // SAFETY: of this kind the value part holds a pointer (invariant 3), stored unaligned
         // (invariant 4).
-        unsafe {
-            self.pointer.as_ptr().add(shape.value_at()).cast::<*mut Object>().read_unaligned()
-        }
+        unsafe { self.start().add(shape.value_at()).cast::<*mut Object>().read_unaligned() }
     }
 
     #[inline]
     fn read<const N: usize>(&self, at: usize) -> [u8; N] {
         // SAFETY: callers pass offsets of fields that the layout has (invariant 1).
-        unsafe { self.pointer.as_ptr().add(at).cast::<[u8; N]>().read_unaligned() }
+        unsafe { self.start().add(at).cast::<[u8; N]>().read_unaligned() }
     }
 
     #[inline]
@@ -371,7 +407,7 @@ impl Entry {
         // SAFETY: callers pass fields that the layout has (invariant 1); `bytes` never comes from
         // this allocation, as `self` is borrowed mutably.
         unsafe {
-            ptr::copy_nonoverlapping(bytes.as_ptr(), self.pointer.as_ptr().add(at), bytes.len());
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.start().add(at), bytes.len());
         }
     }
 
@@ -383,7 +419,7 @@ impl Entry {
             Part::Object(object) => {
                 // SAFETY: the layout reserves eight bytes here; unaligned (invariant 4).
                 unsafe {
-                    self.pointer.as_ptr().add(at).cast::<*mut Object>().write_unaligned(object);
+                    self.start().add(at).cast::<*mut Object>().write_unaligned(object);
                 }
             }
         }
@@ -394,7 +430,7 @@ impl Entry {
     #[inline]
     unsafe fn bytes(&self, at: usize, length: usize) -> &[u8] {
         // SAFETY: passed on to the caller.
-        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr().add(at), length) }
+        unsafe { std::slice::from_raw_parts(self.start().add(at), length) }
     }
 }
 
@@ -406,7 +442,7 @@ impl Drop for Entry {
             drop(unsafe { Box::from_raw(self.object(shape)) });
         }
         // SAFETY: invariant 1: allocated with this very layout.
-        unsafe { dealloc(self.pointer.as_ptr(), layout(shape.capacity())) };
+        unsafe { dealloc(self.start(), layout(shape.capacity())) };
     }
 }
 
@@ -494,9 +530,13 @@ mod tests {
                 prop::collection::vec(any::<u8>(), 250..260),
             ],
             first in bytes(),
+            tag in any::<u16>(),
             steps in prop::collection::vec(step(), 0..20),
         ) {
             let mut entry = Entry::new(&key, Value::String(&first), None, 7);
+            prop_assert_eq!(entry.tag(), 0);
+            entry.set_tag(u16::MAX);
+            entry.set_tag(tag);
             let (mut value, mut deadline, mut access) = (first, None, 7);
             for step in steps {
                 match step {
@@ -522,8 +562,14 @@ mod tests {
                         entry.growable().extend_from_slice(&bytes);
                         value.extend(bytes);
                     }
-                    Step::Clone => entry = entry.clone(),
+                    Step::Clone => {
+                        let clone = entry.clone();
+                        entry = clone;
+                        prop_assert_eq!(entry.tag(), 0);
+                        entry.set_tag(tag);
+                    }
                 }
+                prop_assert_eq!(entry.tag(), tag);
                 prop_assert_eq!(entry.key(), &key[..]);
                 prop_assert_eq!(as_bytes(entry.value()), &value[..]);
                 prop_assert_eq!(entry.deadline(), deadline);

@@ -99,7 +99,7 @@ impl Keyspace {
     /// Removes what is due in one segment of the selected database. Returns the keys looked at,
     /// those removed, and the first hash behind the segment.
     fn expire_segment(&mut self, local: usize, hash: u64) -> (usize, usize, Option<u64>) {
-        let (now, lent, hasher) = (self.now, &self.lent, &self.hasher);
+        let (now, lent) = (self.now, &self.lent);
         let Some(database) = self.databases[self.selected as usize].as_deref_mut() else {
             return (0, 0, None);
         };
@@ -114,7 +114,7 @@ impl Keyspace {
             table.extract(hash, |entry| is_due(entry.deadline()) && !lent.holds(entry.key()));
         database.keys -= removed.len();
         database.volatile -= removed.len();
-        self.used -= table.shrink(hash, |entry| hasher.hash(entry.key()));
+        self.used -= table.shrink(hash);
         self.used -= removed.iter().map(|entry| entry.allocated()).sum::<usize>();
         self.stats.expired += removed.len() as u64;
         let slot = self.shard.slot_at(local);

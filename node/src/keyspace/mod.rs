@@ -399,13 +399,13 @@ impl Keyspace {
 
     /// Takes an entry out of its table, without a record.
     fn take_at(&mut self, at: Location, key: &[u8]) -> Option<Entry> {
-        let (local, hasher) = (self.shard.local(at.slot), &self.hasher);
+        let local = self.shard.local(at.slot);
         let database = self.databases[self.selected as usize].as_deref_mut()?;
         let table = &mut database.tables[local];
         let entry = table.remove(at.hash, key)?;
         database.keys -= 1;
         database.volatile -= usize::from(entry.deadline().is_some());
-        let freed = table.shrink(at.hash, |entry| hasher.hash(entry.key()));
+        let freed = table.shrink(at.hash);
         self.used -= entry.allocated() + freed;
         Some(entry)
     }

@@ -1,4 +1,4 @@
-//! The keys of one hash slot: extendible hashing over bounded hash tables.
+//! The keys of one hash slot: extendible hashing over small segments.
 //!
 //! A directory indexed by the top bits of a key's hash points to segments; a segment that is
 //! full splits in two, and only a segment that had the directory's full depth doubles the
@@ -8,109 +8,51 @@
 //! Segments are ordered by those top bits, which gives all keys of a slot a total order, by hash:
 //! a cursor is a hash value and stays valid under inserts, deletes and splits.
 
-use hashbrown::HashTable;
+mod segment;
 
+use super::entry::{Entry, allocated_size};
 use crate::records::UnixMillis;
-
-use super::entry::Entry;
-
-/// Entries a segment holds before it splits. Splitting 1792 = 7/8 of 2048 entries takes about
-/// 100 us, the longest that one insert can take.
-pub const SEGMENT_ENTRIES_MAX: usize = 1792;
+pub use segment::{SEGMENT_ENTRIES_MAX, Segment};
 
 /// Bits of the hash that a directory may use: beyond this a segment grows instead of splitting,
-/// which only keys of (nearly) equal hashes can bring about.
-const DEPTH_MAX: u8 = 24;
-
-/// No deadline in a segment: later than any time there is.
-const NEVER: UnixMillis = UnixMillis(u64::MAX);
+/// which takes ten million keys in one slot, or keys of (nearly) equal hashes.
+const DEPTH_MAX: u8 = 16;
 
 /// The keys of one slot.
 #[derive(Default)]
 pub struct SlotTable {
-    first: Segment,
-    /// The other segments, once there is more than one.
-    directory: Option<Box<Directory>>,
+    places: Places,
 }
 
-#[derive(Default)]
+enum Places {
+    One(Segment),
+    Many(Directory),
+}
+
 struct Directory {
-    /// Number of hash bits that index `places`.
+    /// Number of hash bits that index `segments`, at least one.
     depth: u8,
-    /// Segment of each value of those bits: 0 is `SlotTable::first`, n is `segments[n - 1]`.
-    places: Vec<u32>,
+    /// Keys of all segments.
+    keys: usize,
+    /// A segment for each value of those bits. One that shares fewer bits owns several places in
+    /// a row: it is at the first, and the others hold empty segments of its depth. (So a lookup
+    /// takes one step fewer than with a list of numbers of segments.)
     segments: Vec<Segment>,
 }
 
-/// One bounded hash table.
-pub struct Segment {
-    entries: HashTable<Entry>,
-    /// No key of this segment expires before this time: a lower bound, so that expiry passes
-    /// over segments where nothing is due.
-    next_deadline: UnixMillis,
-    /// Number of hash bits that all keys of this segment share.
-    depth: u8,
-}
-
-impl Default for Segment {
+impl Default for Places {
     fn default() -> Self {
-        Segment { entries: HashTable::new(), next_deadline: NEVER, depth: 0 }
-    }
-}
-
-/// Spreads the hash for the table inside a segment, whose keys share the hash's top bits:
-/// hashbrown takes its tag from the top bits and its bucket from the low ones.
-#[inline]
-fn table_hash(hash: u64) -> u64 {
-    hash.rotate_left(25)
-}
-
-impl Segment {
-    /// Number of keys.
-    pub fn keys(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Bytes of the table itself: 8 a bucket and 1 of control.
-    fn allocated(&self) -> usize {
-        self.entries.allocation_size()
-    }
-
-    /// Whether some key may have expired by `now`.
-    pub fn is_due(&self, now: UnixMillis) -> bool {
-        self.next_deadline <= now
-    }
-
-    /// Whether some key may have a deadline.
-    pub(super) fn may_be_volatile(&self) -> bool {
-        self.next_deadline < NEVER
-    }
-
-    /// Whether no hash of this segment is below `hash`, which is one of it.
-    pub fn starts_at(&self, hash: u64) -> bool {
-        hash.checked_shl(u32::from(self.depth)).unwrap_or(0) == 0
-    }
-
-    /// The entry in a bucket, if the table has the bucket and it is taken.
-    pub(super) fn bucket(&self, index: usize) -> Option<&Entry> {
-        self.entries.get_bucket(index)
-    }
-
-    /// Number of buckets, taken or not.
-    pub(super) fn buckets(&self) -> usize {
-        self.entries.num_buckets()
-    }
-
-    /// The entries, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
+        Places::One(Segment::default())
     }
 }
 
 impl SlotTable {
-    /// Number of keys. Costs one step a segment.
+    /// Number of keys.
     pub fn len(&self) -> usize {
-        self.segments().map(Segment::keys).sum()
+        match &self.places {
+            Places::One(segment) => segment.keys(),
+            Places::Many(directory) => directory.keys,
+        }
     }
 
     /// Whether there is no key.
@@ -118,65 +60,55 @@ impl SlotTable {
         self.len() == 0
     }
 
-    /// Bytes allocated for tables and directory, entries not included.
+    /// Bytes allocated for arrays and directory, entries not included. Costs one step a segment.
     pub fn allocated(&self) -> usize {
-        let directory = self.directory.as_ref().map_or(0, |directory| {
-            size_of::<Directory>()
-                + directory.places.capacity() * size_of::<u32>()
-                + directory.segments.capacity() * size_of::<Segment>()
-        });
-        self.segments().map(Segment::allocated).sum::<usize>() + directory
+        let arrays: usize = self.segments().iter().map(Segment::allocated).sum();
+        arrays + self.directory_allocated()
+    }
+
+    fn directory_allocated(&self) -> usize {
+        match &self.places {
+            Places::One(_) => 0,
+            Places::Many(directory) => directory.allocated(),
+        }
     }
 
     /// All entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.segments().flat_map(Segment::iter)
+        self.segments().iter().flat_map(Segment::iter)
     }
 
-    pub(super) fn segments(&self) -> impl Iterator<Item = &Segment> {
-        let others = self.directory.iter().flat_map(|directory| &directory.segments);
-        std::iter::once(&self.first).chain(others)
-    }
-
-    /// One of the segments by its number, in no order; number 0 is always there.
-    pub(super) fn segment_by_number(&self, number: usize) -> Option<&Segment> {
-        match number.checked_sub(1) {
-            None => Some(&self.first),
-            Some(other) => self.directory.as_ref()?.segments.get(other),
+    /// The segments, at least one, in the order of their hashes; and empty ones between them.
+    pub(super) fn segments(&self) -> &[Segment] {
+        match &self.places {
+            Places::One(segment) => std::slice::from_ref(segment),
+            Places::Many(directory) => &directory.segments,
         }
-    }
-
-    /// Number of segments, at least one.
-    pub(super) fn segment_count(&self) -> usize {
-        1 + self.directory.as_ref().map_or(0, |directory| directory.segments.len())
     }
 
     #[inline]
     fn segment(&self, hash: u64) -> &Segment {
-        match &self.directory {
-            None => &self.first,
-            Some(directory) => match directory.place(hash) {
-                0 => &self.first,
-                place => &directory.segments[place as usize - 1],
-            },
+        match &self.places {
+            Places::One(segment) => segment,
+            Places::Many(directory) => &directory.segments[directory.place(hash)],
         }
     }
 
     #[inline]
     fn segment_mut(&mut self, hash: u64) -> &mut Segment {
-        match &mut self.directory {
-            None => &mut self.first,
-            Some(directory) => match directory.place(hash) {
-                0 => &mut self.first,
-                place => &mut directory.segments[place as usize - 1],
-            },
+        match &mut self.places {
+            Places::One(segment) => segment,
+            Places::Many(directory) => {
+                let place = directory.place(hash);
+                &mut directory.segments[place]
+            }
         }
     }
 
     /// Finds a key.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
-        self.segment(hash).entries.find(table_hash(hash), |entry| entry.key() == key)
+        self.segment(hash).find(hash, key)
     }
 
     /// Number of keys in the segment of a hash. For warming the cache.
@@ -185,110 +117,88 @@ impl SlotTable {
         self.segment(hash).keys()
     }
 
+    /// Reads the part of a segment where a hash is to be expected. For warming the cache.
+    #[inline]
+    pub fn warm(&self, hash: u64) -> u16 {
+        self.segment(hash).warm(hash)
+    }
+
     /// Returns the entry that a key with this hash most likely has, without looking at it: the
     /// first whose tag fits. For warming the cache.
     #[inline]
     pub fn candidate(&self, hash: u64) -> Option<&Entry> {
-        self.segment(hash).entries.find(table_hash(hash), |_| true)
+        self.segment(hash).candidate(hash)
     }
 
     /// Finds a key, to change its entry.
     #[inline]
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
-        self.segment_mut(hash).entries.find_mut(table_hash(hash), |entry| entry.key() == key)
+        self.segment_mut(hash).find_mut(hash, key)
     }
 
     /// Notes that a key with this hash now has this deadline.
     #[inline]
     pub fn note_deadline(&mut self, hash: u64, deadline: UnixMillis) {
-        let segment = self.segment_mut(hash);
-        segment.next_deadline = segment.next_deadline.min(deadline);
+        self.segment_mut(hash).note_deadline(deadline);
     }
 
     /// Inserts an entry whose key is not there yet; `rehash` gives the hash of any entry.
-    /// Returns by how many bytes the tables have grown.
+    /// Returns by how many bytes arrays and directory have grown.
     #[inline]
     pub fn insert_new(&mut self, hash: u64, entry: Entry, rehash: impl Fn(&Entry) -> u64) -> usize {
         let mut grown = 0;
-        if self.segment(hash).keys() >= SEGMENT_ENTRIES_MAX {
-            let before = self.allocated();
-            while self.segment(hash).keys() >= SEGMENT_ENTRIES_MAX && self.split(hash, &rehash) {}
-            grown += self.allocated().saturating_sub(before);
+        while self.segment(hash).keys() >= SEGMENT_ENTRIES_MAX
+            && let Some(bytes) = self.split(hash, &rehash)
+        {
+            grown += bytes;
         }
-        if let Some(deadline) = entry.deadline() {
-            self.note_deadline(hash, deadline);
+        if let Places::Many(directory) = &mut self.places {
+            directory.keys += 1;
         }
-        let entries = &mut self.segment_mut(hash).entries;
-        let before = entries.capacity();
-        if entries.len() < before {
-            entries.insert_unique(table_hash(hash), entry, |other| table_hash(rehash(other)));
-            return grown;
-        }
-        let bytes = entries.allocation_size();
-        entries.insert_unique(table_hash(hash), entry, |other| table_hash(rehash(other)));
-        grown + entries.allocation_size() - bytes
+        grown + self.segment_mut(hash).insert(hash, entry)
     }
 
     /// Removes a key and returns its entry.
     #[inline]
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
-        let entries = &mut self.segment_mut(hash).entries;
-        let found = entries.find_entry(table_hash(hash), |entry| entry.key() == key).ok()?;
-        Some(found.remove().0)
+        let removed = self.segment_mut(hash).remove(hash, key)?;
+        if let Places::Many(directory) = &mut self.places {
+            directory.keys -= 1;
+        }
+        Some(removed)
     }
 
-    /// Gives back memory where the segment of `hash` has become nearly empty, and all of it
-    /// where the slot has. Returns the bytes freed.
-    pub fn shrink(&mut self, hash: u64, rehash: impl Fn(&Entry) -> u64) -> usize {
-        let entries = &mut self.segment_mut(hash).entries;
-        if entries.is_empty() {
+    /// Gives back memory where the segment of `hash` has become half empty, and all of it where
+    /// the slot has become empty. Returns the bytes freed.
+    pub fn shrink(&mut self, hash: u64) -> usize {
+        if self.is_empty() {
             let before = self.allocated();
-            if self.is_empty() {
-                *self = SlotTable::default();
-            } else {
-                self.segment_mut(hash).entries = HashTable::new();
-            }
-            return before - self.allocated();
+            *self = SlotTable::default();
+            return before;
         }
-        // A quarter full at most, so that growing again at once does not undo it.
-        if entries.capacity() < 8 || entries.len() * 4 > entries.capacity() {
-            return 0;
-        }
-        let before = entries.allocation_size();
-        entries.shrink_to(entries.len() * 2, |other| table_hash(rehash(other)));
-        before - entries.allocation_size()
+        self.segment_mut(hash).shrink()
     }
 
-    /// Splits the segment of `hash` in two. Returns whether it could.
-    fn split(&mut self, hash: u64, rehash: &impl Fn(&Entry) -> u64) -> bool {
+    /// Splits the segment of `hash` in two. Returns by how many bytes arrays and directory have
+    /// grown, or `None` where it cannot be split.
+    #[cold]
+    fn split(&mut self, hash: u64, rehash: &impl Fn(&Entry) -> u64) -> Option<usize> {
         let depth = self.segment(hash).depth;
         if depth >= DEPTH_MAX {
-            return false;
+            return None;
         }
-        let directory = self.directory.get_or_insert_with(|| {
-            Box::new(Directory { depth: 0, places: vec![0], segments: Vec::new() })
-        });
+        let before = self.directory_allocated();
+        if let Places::One(segment) = &mut self.places {
+            let segment = std::mem::take(segment);
+            let keys = segment.keys();
+            self.places = Places::Many(Directory { depth: 0, keys, segments: vec![segment] });
+        }
+        let Places::Many(directory) = &mut self.places else { return None };
         if depth == directory.depth {
             directory.double();
         }
-        let new_place = directory.segments.len() as u32 + 1;
-        directory.point_upper_half(hash, depth, new_place);
-        directory.segments.push(Segment::default());
-
-        let old = self.segment_mut(hash_with_bit(hash, depth, false));
-        old.depth = depth + 1;
-        let next_deadline = old.next_deadline;
-        let moves = |entry: &Entry| (rehash(entry) >> (63 - depth)) & 1 == 1;
-        let moved: Vec<Entry> = old.entries.extract_if(|entry| moves(entry)).collect();
-        let new = self.segment_mut(hash_with_bit(hash, depth, true));
-        new.depth = depth + 1;
-        new.next_deadline = next_deadline;
-        new.entries.reserve(moved.len(), |other| table_hash(rehash(other)));
-        for entry in moved {
-            let hash = table_hash(rehash(&entry));
-            new.entries.insert_unique(hash, entry, |other| table_hash(rehash(other)));
-        }
-        true
+        let arrays = directory.split(hash, |entry| (rehash(entry) >> (63 - depth)) & 1 == 1);
+        Some(arrays + directory.allocated() - before)
     }
 
     /// Returns the segment that holds hashes from `hash` on, and the first hash behind it
@@ -306,47 +216,55 @@ impl SlotTable {
         drop: impl Fn(&Entry) -> bool,
     ) -> (Vec<Entry>, Option<u64>) {
         let segment = self.segment_mut(hash);
-        let mut next_deadline = NEVER;
-        let removed = segment
-            .entries
-            .extract_if(|entry| {
-                let remove = drop(entry);
-                if let (false, Some(deadline)) = (remove, entry.deadline()) {
-                    next_deadline = next_deadline.min(deadline);
-                }
-                remove
-            })
-            .collect();
-        segment.next_deadline = next_deadline;
-        (removed, next_segment(hash, segment.depth))
+        let next = next_segment(hash, segment.depth);
+        let removed = segment.extract(drop);
+        if let Places::Many(directory) = &mut self.places {
+            directory.keys -= removed.len();
+        }
+        (removed, next)
     }
 }
 
 impl Directory {
+    /// The place of the segment of a hash.
     #[inline]
-    fn place(&self, hash: u64) -> u32 {
+    fn place(&self, hash: u64) -> usize {
         // A directory has at least one bit, so the shift is below 64.
-        self.places[(hash >> (64 - u32::from(self.depth))) as usize]
+        let place = (hash >> (64 - u32::from(self.depth))) as usize;
+        let shared = self.depth - self.segments[place].depth;
+        place >> shared << shared
+    }
+
+    fn allocated(&self) -> usize {
+        allocated_size(self.segments.capacity() * size_of::<Segment>())
     }
 
     fn double(&mut self) {
-        self.places = self.places.iter().flat_map(|&place| [place, place]).collect();
+        let mut segments = Vec::with_capacity(self.segments.len() * 2);
+        for segment in std::mem::take(&mut self.segments) {
+            let depth = segment.depth;
+            segments.extend([segment, Segment::empty(depth)]);
+        }
+        self.segments = segments;
         self.depth += 1;
     }
 
-    /// Points the upper half of the places of a segment of `depth` shared bits to another one.
-    fn point_upper_half(&mut self, hash: u64, depth: u8, place: u32) {
-        let upper = hash_with_bit(hash, depth, true) >> (63 - depth) << (63 - depth);
-        let first = (upper >> (64 - u32::from(self.depth))) as usize;
-        let count = 1 << (self.depth - depth - 1);
-        self.places[first..first + count].fill(place);
+    /// Splits a segment that owns several places. Returns by how many bytes the arrays have grown.
+    fn split(&mut self, hash: u64, moves: impl Fn(&Entry) -> bool) -> usize {
+        let place = self.place(hash);
+        let old = &mut self.segments[place];
+        let half = 1 << (self.depth - old.depth - 1);
+        let before = old.allocated();
+        let new = old.split(moves);
+        // A full segment's array has no room to spare, so its halves have no less in all.
+        let grown = old.allocated() + new.allocated() - before;
+        let depth = old.depth;
+        self.segments[place + half] = new;
+        for owned in &mut self.segments[place..place + 2 * half] {
+            owned.depth = depth;
+        }
+        grown
     }
-}
-
-/// `hash` with bit `depth` (0 = the topmost) set or cleared.
-fn hash_with_bit(hash: u64, depth: u8, set: bool) -> u64 {
-    let bit = 1 << (63 - depth);
-    if set { hash | bit } else { hash & !bit }
 }
 
 /// The first hash behind the segment of `depth` shared bits that `hash` belongs to.
@@ -360,8 +278,10 @@ fn next_segment(hash: u64, depth: u8) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::hash::BuildHasher;
+
+    use proptest::prelude::*;
 
     use super::super::entry::Value;
     use super::*;
@@ -388,7 +308,7 @@ mod tests {
     fn keys_are_found_after_many_splits() {
         let mut table = filled(100_000);
         assert_eq!(table.len(), 100_000);
-        assert!(table.segments().all(|segment| segment.keys() <= SEGMENT_ENTRIES_MAX));
+        assert!(table.segments().iter().all(|segment| segment.keys() <= SEGMENT_ENTRIES_MAX));
         for i in 0..100_000_u32 {
             let key = i.to_le_bytes();
             assert_eq!(table.find(hash_of(&key), &key).unwrap().key(), key);
@@ -399,6 +319,8 @@ mod tests {
             assert!(table.find(hash_of(&key), &key).is_none());
         }
         assert!(table.is_empty());
+        assert!(table.shrink(0) > 0);
+        assert_eq!(table.allocated(), 0);
     }
 
     #[test]
@@ -440,5 +362,127 @@ mod tests {
             grown += table.insert_new(hash_of(&key), entry, |entry| hash_of(entry.key()));
         }
         assert_eq!(grown, table.allocated());
+    }
+
+    #[test]
+    fn a_table_costs_at_most_twelve_bytes_a_key_once_a_slot_has_a_few() {
+        let mut table = SlotTable::default();
+        for i in 0..10_000_u32 {
+            let key = i.to_le_bytes();
+            let entry = Entry::new(&key, Value::Integer(0), None, 0);
+            table.insert_new(hash_of(&key), entry, |entry| hash_of(entry.key()));
+            let bytes = size_of::<SlotTable>() + table.allocated();
+            assert!(table.len() < 24 || bytes <= 12 * table.len(), "{bytes} of {}", table.len());
+        }
+        assert_eq!(size_of::<SlotTable>(), 48);
+    }
+
+    /// Some hashes are equal, some differ only in bits that choose neither segment nor tag.
+    fn colliding_hash(key: u16) -> u64 {
+        match key % 4 {
+            0 => 42 << 40,
+            1 => u64::from(key),
+            _ => hash_of(&key.to_le_bytes()),
+        }
+    }
+
+    fn number_of(entry: &Entry) -> u16 {
+        u16::from_le_bytes(entry.key().try_into().unwrap())
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Insert(u16, Option<u64>),
+        Remove(u16),
+        Rewrite(u16, u8),
+        Extract(u16, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let key = 0..2000_u16;
+        prop_oneof![
+            3 => (key.clone(), prop::option::of(0..100_u64)).prop_map(|(k, d)| Step::Insert(k, d)),
+            2 => key.clone().prop_map(Step::Remove),
+            1 => (key.clone(), any::<u8>()).prop_map(|(k, length)| Step::Rewrite(k, length)),
+            1 => (key, 0..100_u64).prop_map(|(k, due)| Step::Extract(k, due)),
+        ]
+    }
+
+    /// Takes a step in the table, in the model and in the account of the table's memory.
+    fn take(
+        step: Step,
+        table: &mut SlotTable,
+        model: &mut BTreeMap<u16, Option<u64>>,
+        allocated: &mut usize,
+    ) -> Result<(), TestCaseError> {
+        let hash = |entry: &Entry| colliding_hash(number_of(entry));
+        match step {
+            Step::Insert(key, deadline) => {
+                if model.insert(key, deadline).is_some() {
+                    model.remove(&key);
+                    table.remove(colliding_hash(key), &key.to_le_bytes());
+                } else {
+                    let bytes = key.to_le_bytes();
+                    let at = deadline.map(UnixMillis);
+                    let entry = Entry::new(&bytes, Value::Integer(0), at, 0);
+                    *allocated += table.insert_new(colliding_hash(key), entry, hash);
+                }
+            }
+            Step::Remove(key) => {
+                let removed = table.remove(colliding_hash(key), &key.to_le_bytes());
+                let expected = model.remove(&key).map(|deadline| (key, deadline));
+                let removed = removed
+                    .map(|entry| (number_of(&entry), entry.deadline().map(|deadline| deadline.0)));
+                prop_assert_eq!(removed, expected);
+                *allocated -= table.shrink(colliding_hash(key));
+            }
+            Step::Rewrite(key, length) => {
+                let found = table.find_mut(colliding_hash(key), &key.to_le_bytes());
+                prop_assert_eq!(found.is_some(), model.contains_key(&key));
+                if let Some(entry) = found {
+                    entry.replace(Value::String(&vec![0; length.into()]), entry.deadline());
+                }
+            }
+            Step::Extract(key, due) => {
+                let at = colliding_hash(key);
+                let (segment, _) = table.segment_at(at);
+                let mut inside: BTreeSet<u16> = segment.iter().map(number_of).collect();
+                let expired = |deadline: Option<u64>| deadline.is_some_and(|at| at <= due);
+                inside.retain(|key| expired(model[key]));
+                let (removed, _) =
+                    table.extract(at, |entry| expired(entry.deadline().map(|at| at.0)));
+                prop_assert_eq!(
+                    removed.iter().map(number_of).collect::<BTreeSet<_>>(),
+                    inside.clone()
+                );
+                model.retain(|key, _| !inside.contains(key));
+                *allocated -= table.shrink(at);
+                prop_assert!(!table.segment_at(at).0.is_due(UnixMillis(due)));
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn a_table_behaves_like_a_map_and_counts_its_memory(
+            fill in 0..2000_u16,
+            steps in prop::collection::vec(step(), 0..2000),
+        ) {
+            let (mut table, mut model, mut allocated) =
+                (SlotTable::default(), BTreeMap::new(), 0);
+            let fill = (0..fill).map(|key| Step::Insert(key, Some(u64::from(key))));
+            for step in fill.chain(steps) {
+                take(step, &mut table, &mut model, &mut allocated)?;
+                prop_assert_eq!(table.len(), model.len());
+            }
+            prop_assert_eq!(table.allocated(), allocated);
+            prop_assert_eq!(table.iter().count(), model.len());
+            for key in 0..2000_u16 {
+                let found = table.find(colliding_hash(key), &key.to_le_bytes());
+                prop_assert_eq!(found.map(number_of), model.get(&key).map(|_| key));
+            }
+        }
     }
 }

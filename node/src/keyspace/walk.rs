@@ -72,7 +72,7 @@ impl Keyspace {
     /// Shows `visit` the keys of the selected database from a position on, within limits.
     ///
     /// Where a walk ends inside a segment it hashes and sorts out the segment's keys, at most
-    /// [`super::table::SEGMENT_ENTRIES_MAX`] (about 0.1 ms).
+    /// [`super::table::SEGMENT_ENTRIES_MAX`] (some microseconds).
     pub fn walk(
         &self,
         from: Position,

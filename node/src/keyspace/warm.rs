@@ -57,6 +57,9 @@ impl Keyspace {
             black_box(table.segment_keys(hash));
         }
         for (table, hash) in tables.clone() {
+            black_box(table.warm(hash));
+        }
+        for (table, hash) in tables.clone() {
             black_box(table.candidate(hash).is_some());
         }
         for (table, hash) in tables {
