@@ -7,6 +7,7 @@ use crate::records::{Operation, PartitionId, Record, StoredValue};
 
 impl Keyspace {
     /// Removes all keys of the selected database that live in `partition`, or in the whole shard.
+    /// The tables of a partition are put aside: see [`Keyspace::take_removed`].
     pub fn flush(&mut self, only: Option<PartitionId>) {
         let shard = self.shard;
         let Some(database) = self.databases[self.selected as usize].as_mut() else { return };
@@ -22,7 +23,15 @@ impl Keyspace {
             database.keys -= keys;
             database.volatile -= volatile;
             self.used -= bytes;
+            if keys > 0 {
+                self.removed.push(table);
+            }
         }
+    }
+
+    /// Takes the tables that were removed as a whole: to drop them costs a step a key.
+    pub fn take_removed(&mut self) -> Vec<SlotTable> {
+        std::mem::take(&mut self.removed)
     }
 
     /// Lets the keys of two databases that live in `partition` change places.

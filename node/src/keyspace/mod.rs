@@ -141,6 +141,8 @@ pub struct Keyspace {
     expiry: expiry::Cursor,
     pool: EvictionPool,
     lent: lend::LentKeys,
+    /// Tables that were removed as a whole, until somebody drops them.
+    removed: Vec<SlotTable>,
     /// The key that the command under way names first.
     hint: Option<warm::Hint>,
 }
@@ -163,6 +165,7 @@ impl Keyspace {
             expiry: expiry::Cursor::default(),
             pool: EvictionPool::default(),
             lent: lend::LentKeys::default(),
+            removed: Vec::new(),
             hint: None,
         }
     }

@@ -152,3 +152,19 @@ fn memory_is_given_back_as_keys_are_deleted() {
     }
     assert_eq!(accounts(&keyspace), (0, 0, 0));
 }
+
+#[test]
+fn flushed_tables_are_put_aside_for_another_thread() {
+    let mut keyspace = keyspace();
+    for number in 0..1000 {
+        keyspace.put(&key(number), Value::String(&[1; 40]), Deadline::Clear);
+    }
+    let keys = accounts(&keyspace).1;
+    for partition in keyspace.occupied_partitions(&[0]) {
+        keyspace.flush(Some(partition));
+    }
+    assert_eq!(accounts(&keyspace), (0, 0, 0));
+    let removed = keyspace.take_removed();
+    assert_eq!(removed.iter().map(SlotTable::len).sum::<usize>(), keys);
+    assert!(keyspace.take_removed().is_empty());
+}

@@ -234,6 +234,7 @@ impl ShardState {
     /// Applies this shard's part of a block of the log.
     pub fn load(&mut self, block: LoadBlock) {
         block.apply(&mut self.keyspace);
+        self.free_removed();
         self.memory.publish(self.keyspace.used_bytes());
     }
 
@@ -245,7 +246,18 @@ impl ShardState {
                 self.keyspace.apply_coordinated(&record);
             }
         }
+        self.free_removed();
         self.memory.publish(self.keyspace.used_bytes());
+    }
+
+    /// Lets another thread free what was flushed, so that nobody waits for it here.
+    fn free_removed(&mut self) {
+        let removed = self.keyspace.take_removed();
+        if !removed.is_empty() {
+            // Where there can be no further thread, the tables are dropped at once.
+            let _ =
+                std::thread::Builder::new().name("free".to_owned()).spawn(move || drop(removed));
+        }
     }
 
     /// Counts a command that ends now, and returns the time.
