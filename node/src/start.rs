@@ -78,9 +78,11 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     let arbiters = start_arbiters(config.shard_count())?;
     let log_arbiter = Arbiter::try_new()?;
     let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
-    let log =
-        config.oplog.then(|| LogHandle::start(&log_arbiter.handle(), LogStatus::new(config.fsync)));
     let parts = NodeParts::new(live, handles.len(), port);
+    let log = config.oplog.then(|| {
+        let status = LogStatus::new(config.fsync);
+        LogHandle::start(&log_arbiter.handle(), status, parts.monitor.clone())
+    });
     let shards = start_shards(&parts, &handles, log.as_ref());
     let node = Arc::new(Node::new(parts, shards, log));
     // Opened before anything is promised: it may be another node's directory.

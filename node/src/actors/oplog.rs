@@ -3,6 +3,7 @@
 //! It must never execute commands or look at keys: it stores what shards hand over, in the order
 //! in which it arrives, and releases the replies that waited for the disk.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::dev::SendError;
@@ -12,6 +13,7 @@ use distcache_recovery::{FrameBuilder, LogError, LogWriter, PartitionId};
 use tokio::sync::oneshot;
 
 use crate::limits::LOG_MAILBOX;
+use crate::monitor::Monitor;
 use crate::oplog::LogStatus;
 use crate::oplog::commit::{Committer, Released};
 
@@ -97,6 +99,7 @@ pub struct OpLog {
     /// `None` before the log is read, and after it is closed.
     committer: Option<Committer<Waiter>>,
     status: LogStatus,
+    monitor: Arc<Monitor>,
     commit_pending: bool,
     /// Why chunks of the snapshot being written were not stored.
     chunk_error: Option<(PartitionId, LogError)>,
@@ -146,7 +149,8 @@ impl Handler<Open> for OpLog {
     type Result = ();
 
     fn handle(&mut self, message: Open, _: &mut Self::Context) {
-        self.committer = Some(Committer::new(message.writer, self.status.clone()));
+        let (status, monitor) = (self.status.clone(), self.monitor.clone());
+        self.committer = Some(Committer::new(message.writer, status, monitor));
         self.status.set_open();
     }
 }
@@ -268,11 +272,12 @@ pub struct LogHandle {
 
 impl LogHandle {
     /// Starts the log actor on an arbiter of its own; it takes records once it is opened.
-    pub fn start(arbiter: &ArbiterHandle, status: LogStatus) -> Self {
+    pub fn start(arbiter: &ArbiterHandle, status: LogStatus, monitor: Arc<Monitor>) -> Self {
         let shared = status.clone();
         let address = OpLog::start_in_arbiter(arbiter, move |_| OpLog {
             committer: None,
             status: shared,
+            monitor,
             commit_pending: false,
             chunk_error: None,
         });

@@ -6,6 +6,8 @@
 //! other policies a hand-over is stored at once, nothing waits for it, and a tick each second
 //! syncs (`everysec`) or does not (`no`).
 
+use std::sync::Arc;
+
 use distcache_recovery::{
     DiskSpace, Epoch, FrameBuilder, LogError, LogWriter, PartitionId, TrimProgress,
 };
@@ -13,6 +15,7 @@ use distcache_recovery::{
 use super::LogStatus;
 use crate::clock::{self, Ticks};
 use crate::config::FsyncPolicy;
+use crate::monitor::Monitor;
 
 /// Frames removed in one step of trimming.
 const TRIM_FRAMES: usize = 64;
@@ -28,6 +31,7 @@ pub struct Committer<W> {
     /// `None` while the log is being opened anew.
     writer: LogWriter,
     status: LogStatus,
+    monitor: Arc<Monitor>,
     pending: Vec<FrameBuilder>,
     waiting: Vec<W>,
     /// Hand-overs stored, but not synced.
@@ -39,11 +43,12 @@ pub struct Committer<W> {
 }
 
 impl<W> Committer<W> {
-    /// Returns the committer of an open log.
-    pub fn new(writer: LogWriter, status: LogStatus) -> Self {
+    /// Returns the committer of an open log, which tells `monitor` of slow syncs.
+    pub fn new(writer: LogWriter, status: LogStatus, monitor: Arc<Monitor>) -> Self {
         let mut committer = Committer {
             writer,
             status,
+            monitor,
             pending: Vec::new(),
             waiting: Vec::new(),
             unsynced: 0,
@@ -152,7 +157,13 @@ impl<W> Committer<W> {
                 self.settle();
                 return Err(error.to_string());
             }
-            let took = Ticks::now().since(start).as_micros() as u64;
+            let took = Ticks::now().since(start);
+            let event = match self.status.policy() {
+                FsyncPolicy::Always => "aof-fsync-always",
+                FsyncPolicy::EverySecond | FsyncPolicy::No => "aof-fsync",
+            };
+            self.monitor.note_event(event, took);
+            let took = took.as_micros() as u64;
             self.status.update_figures(|figures| {
                 figures.sync_last_us = took;
                 figures.sync_longest_us = figures.sync_longest_us.max(took);

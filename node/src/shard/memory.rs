@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::clock::Ticks;
 use crate::config::{Config, LiveConfig};
 use crate::keyspace::Keyspace;
 use crate::limits::EVICTED_KEYS_MAX;
+use crate::monitor::Monitor;
 
 /// Redis's refusal when memory is short and nothing may go.
 pub const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
@@ -38,6 +40,7 @@ pub struct MemoryGate {
     live: Arc<LiveConfig>,
     generation: u64,
     config: Arc<Config>,
+    monitor: Option<Arc<Monitor>>,
 }
 
 impl MemoryGate {
@@ -45,7 +48,12 @@ impl MemoryGate {
     pub fn new(usage: Arc<MemoryUsage>, shard: usize, live: Arc<LiveConfig>) -> Self {
         let config = live.current();
         // A generation that cannot be: the first `refresh` sets the keyspace up.
-        MemoryGate { usage, shard, live, generation: u64::MAX, config }
+        MemoryGate { usage, shard, live, generation: u64::MAX, config, monitor: None }
+    }
+
+    /// Tells the monitor of slow evictions from now on.
+    pub fn set_monitor(&mut self, monitor: Arc<Monitor>) {
+        self.monitor = Some(monitor);
     }
 
     /// Follows changes of the configuration; returns whether there were any. Costs one load where
@@ -85,7 +93,11 @@ impl MemoryGate {
     #[cold]
     fn evict(&mut self, keyspace: &mut Keyspace, over: u64) -> bool {
         let (policy, samples) = (self.config.maxmemory_policy, self.config.maxmemory_samples);
+        let start = Ticks::now();
         let freed = keyspace.evict(policy, samples as usize, over as usize, EVICTED_KEYS_MAX);
+        if let Some(monitor) = &self.monitor {
+            monitor.note_event("eviction-cycle", Ticks::now().since(start));
+        }
         self.publish(keyspace.used_bytes());
         freed > 0
     }

@@ -84,6 +84,7 @@ impl ShardState {
 
     /// Tells the monitor what is slow from now on.
     pub fn set_monitor(&mut self, monitor: Arc<Monitor>) {
+        self.memory.set_monitor(monitor.clone());
         self.monitor = Some(monitor);
     }
 
