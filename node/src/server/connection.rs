@@ -92,10 +92,15 @@ impl Connection {
     /// and what it has sent costs half as much again.
     fn reserve(&mut self) {
         let arrived = self.input.len();
+        let room = self.input.capacity() - arrived;
         if arrived < READ_BUFFER_BYTES {
-            return self.input.reserve(READ_BUFFER_BYTES);
+            // Half a command in the buffer is no reason to double it.
+            if room < READ_BUFFER_BYTES / 4 {
+                self.input.reserve(READ_BUFFER_BYTES);
+            }
+            return;
         }
-        if self.input.capacity() - arrived < self.missing.min(READ_BUFFER_BYTES) {
+        if room < self.missing.min(READ_BUFFER_BYTES) {
             let step = self.missing.min(READ_GROWTH_BYTES_MAX).min(arrived / 2);
             // Growing in place would double the buffer.
             let mut grown = BytesMut::with_capacity(arrived + step.max(READ_BUFFER_BYTES));
