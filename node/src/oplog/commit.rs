@@ -28,7 +28,6 @@ pub type Released<W> = (Vec<W>, Result<(), String>);
 
 /// The log and those who wait for it. `W` is a reply that waits.
 pub struct Committer<W> {
-    /// `None` while the log is being opened anew.
     writer: LogWriter,
     status: LogStatus,
     monitor: Arc<Monitor>,
@@ -36,7 +35,7 @@ pub struct Committer<W> {
     waiting: Vec<W>,
     /// Hand-overs stored, but not synced.
     unsynced: u64,
-    /// Partitions whose snapshot failed: their chunks are dropped until the next attempt.
+    /// Why the log takes no more records, until it is healed.
     failed: Option<String>,
     /// Why the free space is too small, while it is.
     full: Option<String>,

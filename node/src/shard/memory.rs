@@ -56,18 +56,15 @@ impl MemoryGate {
         self.monitor = Some(monitor);
     }
 
-    /// Follows changes of the configuration; returns whether there were any. Costs one load where
-    /// there are none.
+    /// Follows changes of the configuration. Costs one load where there are none.
     #[inline]
-    pub fn refresh(&mut self, keyspace: &mut Keyspace) -> bool {
+    pub fn refresh(&mut self, keyspace: &mut Keyspace) {
         let generation = self.live.generation();
-        let changed = generation != self.generation;
-        if changed {
+        if generation != self.generation {
             self.generation = generation;
             self.config = self.live.current();
             keyspace.configure(&self.config);
         }
-        changed
     }
 
     /// The configuration of this turn.

@@ -118,21 +118,12 @@ impl ShardState {
     pub fn begin(&mut self, database: u8, touching: bool) {
         self.keyspace.begin(clock::now(), database);
         self.keyspace.set_touching(touching);
-        self.follow_configuration();
-    }
-
-    #[inline]
-    fn follow_configuration(&mut self) {
-        if self.memory.refresh(&mut self.keyspace)
-            && let Some(log) = &self.log
-        {
-            log.set_policy(self.memory.config().fsync);
-        }
+        self.memory.refresh(&mut self.keyspace);
     }
 
     /// Evicts some keys if memory is over its limit, which may have been lowered.
     pub fn relieve(&mut self) {
-        self.follow_configuration();
+        self.memory.refresh(&mut self.keyspace);
         if self.memory.is_limited() {
             self.keyspace.begin(clock::now(), 0);
             self.memory.make_room(&mut self.keyspace);
@@ -142,7 +133,7 @@ impl ShardState {
     /// Sets the time of the batches that follow, and warms the cache for them all at once.
     pub fn begin_turn<'a>(&mut self, batches: impl Iterator<Item = &'a mut Batch>) {
         self.now = clock::now();
-        self.follow_configuration();
+        self.memory.refresh(&mut self.keyspace);
         self.warm(batches, WARMED_COMMANDS);
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Handler, Message, WrapFuture};
-use distcache_recovery::{FrameBuilder, LogError, PartitionId};
+use distcache_recovery::{LogError, PartitionId};
 use tokio::sync::oneshot;
 
 use super::Shard;
@@ -57,13 +57,13 @@ impl Shard {
                 CopyProgress::Restarted => {
                     // Its outcome is of no interest: the chunks that follow begin anew.
                     drop(log.end_snapshot(partition, SnapshotEnd::Abandon));
-                    log_recycle(&self.log, chunk);
+                    log.status.recycle(chunk);
                     return false;
                 }
                 CopyProgress::More | CopyProgress::Passed if !chunk.is_empty() => {
                     log.write_chunk(partition, chunk);
                 }
-                CopyProgress::More | CopyProgress::Passed => log_recycle(&self.log, chunk),
+                CopyProgress::More | CopyProgress::Passed => log.status.recycle(chunk),
             }
             // A coordinator's records may be in the log and not here yet.
             if progress == CopyProgress::Passed && !self.holds.touches(partition) {
@@ -74,12 +74,6 @@ impl Shard {
             }
         }
         false
-    }
-}
-
-fn log_recycle(log: &Option<LogHandle>, frame: FrameBuilder) {
-    if let Some(log) = log {
-        log.status.recycle(frame);
     }
 }
 
