@@ -5,7 +5,7 @@
 //! | `LOCK` | locked while a process has the directory open |
 //! | `FORMAT` | the format of all that is here; written last, so it says that the rest is whole |
 //! | `mark` | the durable mark |
-//! | `log/` | the store |
+//! | `log/` | the store, with its redo log `redo` |
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};

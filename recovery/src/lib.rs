@@ -69,6 +69,8 @@ mod mark;
 pub mod memory_store;
 mod notes;
 pub mod record;
+mod redo_log;
+mod redo_store;
 mod replay;
 mod report;
 mod salvage;

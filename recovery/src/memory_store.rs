@@ -1,8 +1,10 @@
 //! A store in memory that fails, tears and loses power on demand, for tests.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::redo_store::RedoStore;
 use crate::store::{Entry, LogStore, StoreError};
 
 /// Values up to this length, and those that replace another, are stored whole or not at all.
@@ -44,6 +46,19 @@ impl MemoryDisk {
     /// Returns a store on this disk.
     pub fn store(&self) -> MemoryStore {
         MemoryStore(self.clone())
+    }
+
+    /// Returns a store on this disk with a redo log of so many pages in `dir`.
+    ///
+    /// # Errors
+    ///
+    /// When the redo log cannot be read or is damaged, and when the disk fails.
+    pub fn store_with_redo_log(
+        &self,
+        dir: &Path,
+        pages: u32,
+    ) -> Result<Box<dyn LogStore>, StoreError> {
+        Ok(Box::new(RedoStore::over(self.store(), dir, pages)?))
     }
 
     /// Sets when the disk fails, or that it does not.

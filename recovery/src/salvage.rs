@@ -17,9 +17,9 @@ use crate::limits::PARTITIONS;
 use crate::mark::{Mark, MarkFile, MarkState};
 use crate::notes::SnapshotCommit;
 use crate::record::{PartitionId, RecordCursor, SequenceNumber, UnixMillis};
+use crate::redo_store::RedoStore;
 use crate::replay::{Block, BlockKind, OpenMode, Replay, open};
 use crate::report::VerifyReport;
-use crate::sled_store::SledStore;
 use crate::store::StoreError;
 use crate::writer::LogWriter;
 
@@ -163,7 +163,7 @@ fn survey(
 
 /// Opens the copy's store whatever its `FORMAT` and mark files say; none if it does not open.
 fn open_store(copy: &InspectionCopy, mark: Option<Mark>) -> Result<Option<Replay>, LogError> {
-    let store = match SledStore::open(&copy.path().join("log")) {
+    let store = match RedoStore::open(&copy.path().join("log")) {
         Ok(store) => store,
         Err(StoreError::Damaged(_)) => return Ok(None),
         Err(error) => return Err(error.into()),

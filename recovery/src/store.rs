@@ -65,6 +65,15 @@ pub trait LogStore: Debug + Send {
     /// It is unknown what survives; the store must not be used for writing any more.
     fn sync(&mut self) -> Result<(), StoreError>;
 
+    /// Syncs for the last time, and leaves as little as possible to do at the next opening.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogStore::sync`].
+    fn close(&mut self) -> Result<(), StoreError> {
+        self.sync()
+    }
+
     /// Returns the bytes that the store takes on disk.
     ///
     /// # Errors

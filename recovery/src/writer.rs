@@ -10,8 +10,8 @@ use crate::limits::{FRAME_BYTES_MAX, RESERVE_BYTES, SPACE_CHECK_BYTES};
 use crate::mark::{Mark, MarkFile};
 use crate::notes::{Note, header};
 use crate::record::{PartitionId, SequenceNumber, UnixMillis};
+use crate::redo_store::RedoStore;
 use crate::replay::Replay;
-use crate::sled_store::SledStore;
 use crate::store::{LogStore, StoreError};
 
 mod compaction;
@@ -162,7 +162,6 @@ impl LogWriter {
         self.poison_on_error(result)?;
         self.synced = self.extent.next;
         self.counters.syncs += 1;
-        self.check_space();
         Ok(())
     }
 
@@ -183,6 +182,8 @@ impl LogWriter {
     /// As [`LogWriter::sync`] and [`LogWriter::write_mark`].
     pub fn close(mut self) -> Result<(), LogError> {
         self.sync()?;
+        let result = self.store.close();
+        self.poison_on_error(result)?;
         self.put_mark(true)
     }
 
@@ -193,8 +194,8 @@ impl LogWriter {
 
     /// Looks how much space is free and returns whether it is enough.
     ///
-    /// The log looks by itself after every few megabytes and at every sync; ask here to learn
-    /// when space has returned.
+    /// The log looks by itself after every few megabytes; ask here to learn when space has
+    /// returned.
     pub fn check_space(&mut self) -> DiskSpace {
         self.unchecked_bytes = 0;
         let space = self.place.as_ref().and_then(|place| place.directory.space());
@@ -243,7 +244,7 @@ impl LogWriter {
         let path = place.directory.log_path();
         // The old store must give up its file lock first.
         self.store = Box::new(crate::memory_store::MemoryDisk::default().store());
-        let store = Box::new(SledStore::open(&path)?);
+        let store = Box::new(RedoStore::open(&path)?);
         let mark = Mark { end: self.synced, is_clean: false };
         let name = place.directory.path().display().to_string();
         let mut replay = Replay::start(store, name, Some(mark))?;

@@ -4,16 +4,24 @@
 
 mod common;
 
+use std::fs;
+use std::path::Path;
+
 use common::{Model, NOW, Random, Step, assert_same_state, random_step, recover, sequence};
 use distcache_recovery::memory_store::{Failure, MemoryDisk};
 use distcache_recovery::state::Keyspace;
+use distcache_recovery::store::LogStore;
 use distcache_recovery::{
     DamageKind, LogError, Mark, PartitionId, Replay, SequenceNumber, VerifyReport,
 };
 use proptest::prelude::*;
 
 fn started(disk: &MemoryDisk) -> Model {
-    let replay = Replay::start(Box::new(disk.store()), "DIR".to_owned(), None).unwrap();
+    started_on(Box::new(disk.store()))
+}
+
+fn started_on(store: Box<dyn LogStore>) -> Model {
+    let replay = Replay::start(store, "DIR".to_owned(), None).unwrap();
     let (log, _, state) = recover(replay).unwrap();
     Model::new(log, state)
 }
@@ -25,7 +33,16 @@ fn marked(end: SequenceNumber) -> Option<Mark> {
 /// Reads a disk after a crash, and checks that it holds a state that the model went through, at
 /// least the synced one.
 fn check_recovery(disk: &MemoryDisk, model: &Model, synced: SequenceNumber, what: &str) {
-    let replay = Replay::start(Box::new(disk.store()), "DIR".to_owned(), marked(synced)).unwrap();
+    check_recovery_of(|| Box::new(disk.store()), model, synced, what);
+}
+
+fn check_recovery_of(
+    store: impl Fn() -> Box<dyn LogStore>,
+    model: &Model,
+    synced: SequenceNumber,
+    what: &str,
+) {
+    let replay = Replay::start(store(), "DIR".to_owned(), marked(synced)).unwrap();
     let (log, report, state) = recover(replay).unwrap_or_else(|error| panic!("{what}: {error}"));
     let next = log.next_sequence();
     assert!(next >= synced, "{what}: {next} is before the synced {synced}");
@@ -36,8 +53,17 @@ fn check_recovery(disk: &MemoryDisk, model: &Model, synced: SequenceNumber, what
     again.run(&Step::Append(vec![1, 2, 3])).unwrap();
     again.log.sync().unwrap();
     let end = sequence(&again);
-    let replay = Replay::start(Box::new(disk.store()), "DIR".to_owned(), marked(end)).unwrap();
+    let replay = Replay::start(store(), "DIR".to_owned(), marked(end)).unwrap();
     assert_same_state(&recover(replay).unwrap().2, &again.state, what);
+}
+
+/// Returns a folder with the redo log as it is in another one.
+fn copy_of_redo_log(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    if dir.join("redo").exists() {
+        fs::copy(dir.join("redo"), copy.path().join("redo")).unwrap();
+    }
+    copy
 }
 
 proptest! {
@@ -60,6 +86,30 @@ proptest! {
                     let cut = disk.after_power_cut(kept, torn);
                     let what = format!("step {step}, {kept} changes kept, torn {torn:?}");
                     check_recovery(&cut, &model, synced, &what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_power_cut_behind_the_redo_log_leaves_a_state_that_was(
+        seed: u64, torn in 0_usize..2000, pages in 2_u32..24,
+    ) {
+        let mut random = Random::new(seed);
+        let (disk, dir) = (MemoryDisk::default(), tempfile::tempdir().unwrap());
+        let mut model = started_on(disk.store_with_redo_log(dir.path(), pages).unwrap());
+        for step in 0..25 {
+            model.run(&random_step(&mut random)).unwrap();
+            if random.below(2) == 0 {
+                model.run(&Step::Sync).unwrap();
+            }
+            let synced = model.log.synced_sequence();
+            for kept in [0, 1, disk.unsynced() / 2, disk.unsynced().max(1) - 1, disk.unsynced()] {
+                for torn in [None, Some(torn)] {
+                    let (cut, dir) = (disk.after_power_cut(kept, torn), copy_of_redo_log(dir.path()));
+                    let store = || cut.store_with_redo_log(dir.path(), pages).unwrap();
+                    let what = format!("step {step}, {kept} changes kept, torn {torn:?}");
+                    check_recovery_of(store, &model, synced, &what);
                 }
             }
         }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use common::{Model, NOW, Random, Step, assert_same_state, recover, with_record};
 use distcache_recovery::state::Keyspace;
 use distcache_recovery::{
-    InspectionCopy, LogError, OpenMode, RepairReport, SequenceNumber, open, repair,
+    InspectionCopy, LogError, LogWriter, OpenMode, RepairReport, SequenceNumber, open, repair,
 };
 
 /// A log of frames alone, with the seeds of its records.
@@ -19,10 +19,20 @@ struct Sample {
     dir: tempfile::TempDir,
     seeds: Vec<u64>,
     state: Keyspace,
+    /// The log, if nobody closed it.
+    _open: Option<LogWriter>,
 }
 
 impl Sample {
-    fn new() -> Self {
+    /// Returns a log that was closed in order.
+    fn closed() -> Self {
+        let mut sample = Self::left_open();
+        sample._open.take().unwrap().close().unwrap();
+        sample
+    }
+
+    /// Returns a log as a crash leaves it: part of it is in the redo log alone.
+    fn left_open() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (log, _, state) = recover(open(dir.path(), OpenMode::Create).unwrap()).unwrap();
         let mut model = Model::new(log, state);
@@ -31,10 +41,11 @@ impl Sample {
         for _ in 0..60 {
             let seeds: Vec<u64> = (0..8).map(|_| random.below(1 << 40)).collect();
             model.run(&Step::Append(seeds.clone())).unwrap();
+            model.run(&Step::Sync).unwrap();
             all.extend(seeds);
         }
-        model.log.close().unwrap();
-        Self { dir, seeds: all, state: model.state }
+        model.log.write_mark().unwrap();
+        Self { dir, seeds: all, state: model.state, _open: Some(model.log) }
     }
 
     /// Returns a private copy of the log, to be damaged.
@@ -125,7 +136,16 @@ fn files(dir: &Path) -> Vec<(PathBuf, usize)> {
 
 /// Damages the copies' files at places spread over those with content, and checks each.
 fn for_places(tries: usize, damage: impl Fn(&mut Vec<u8>, usize)) -> (usize, usize) {
-    let sample = Sample::new();
+    let (a, b) = (Sample::closed(), Sample::left_open());
+    let (closed, open) = (damage_all(&a, tries, &damage), damage_all(&b, tries / 2, &damage));
+    (closed.0 + open.0, closed.1 + open.1)
+}
+
+fn damage_all(
+    sample: &Sample,
+    tries: usize,
+    damage: impl Fn(&mut Vec<u8>, usize),
+) -> (usize, usize) {
     let mut random = Random::new(17);
     let (mut started, mut refused) = (0, 0);
     for (name, len) in files(sample.dir.path()) {
@@ -174,7 +194,7 @@ fn a_zeroed_block_anywhere_is_harmless_or_refused() {
 
 #[test]
 fn missing_files_are_refused_and_repaired() {
-    let sample = Sample::new();
+    let sample = Sample::closed();
     for name in ["FORMAT", "mark", "log/db", "log/conf"] {
         let copy = sample.copy();
         fs::remove_file(copy.path().join(name)).unwrap();

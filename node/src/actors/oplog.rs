@@ -46,12 +46,10 @@ struct Sync {
     waiter: Waiter,
 }
 
-/// Commits what the mailbox has brought; at first, lets shards bring more.
+/// Commits what the mailbox has brought.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Commit {
-    yielded: bool,
-}
+struct Commit;
 
 /// Stores a chunk of a partition's snapshot.
 #[derive(Message)]
@@ -127,7 +125,7 @@ impl OpLog {
         if !self.commit_pending {
             self.commit_pending = true;
             // Handled when the mailbox is empty: all that has arrived until then is one group.
-            context.notify(Commit { yielded: false });
+            context.notify(Commit);
         }
     }
 }
@@ -189,13 +187,7 @@ impl Handler<Sync> for OpLog {
 impl Handler<Commit> for OpLog {
     type Result = ();
 
-    fn handle(&mut self, message: Commit, context: &mut Self::Context) {
-        if !message.yielded {
-            // A shard on this core runs until it has nothing to do; on a free core this is
-            // nothing. So groups are larger where the processor, not the disk, is the limit.
-            std::thread::yield_now();
-            return context.notify(Commit { yielded: true });
-        }
+    fn handle(&mut self, _: Commit, _: &mut Self::Context) {
         self.commit_pending = false;
         if let Some(committer) = &mut self.committer {
             OpLog::release(committer.commit());

@@ -107,6 +107,8 @@ pub struct Shard {
     /// Batches that the mailbox has brought, until it is empty.
     turn: Vec<Execute>,
     hand_over_scheduled: bool,
+    /// Hand-overs whose replies wait for the disk.
+    commits_under_way: u32,
     copying: Option<CopyJob>,
 }
 
@@ -120,6 +122,7 @@ impl Shard {
             waiting: Vec::new(),
             turn: Vec::new(),
             hand_over_scheduled: false,
+            commits_under_way: 0,
             copying: None,
         }
     }
@@ -190,7 +193,9 @@ impl Shard {
             self.hand_over(context);
             return self.hold_back(context);
         }
-        if self.hand_over_scheduled || (journal.is_empty() && self.waiting.is_empty()) {
+        let has_nothing = journal.is_empty() && self.waiting.is_empty();
+        if self.hand_over_scheduled || has_nothing || self.commits_under_way > 0 {
+            // What comes while the disk is busy goes together when it is done.
             return;
         }
         self.hand_over_scheduled = true;
@@ -214,9 +219,14 @@ impl Shard {
         let waiter = (!self.waiting.is_empty()).then(|| {
             let (waiter, synced) = oneshot::channel();
             let replies = std::mem::take(&mut self.waiting);
-            let release = move |result: Result<_, _>, _: &mut Self, _: &mut Context<Self>| {
+            let release = move |result: Result<_, _>, shard: &mut Self, context: &mut _| {
+                shard.commits_under_way -= 1;
+                // The disk first: it works while the replies are sent.
+                shard.run_turn(context);
+                shard.hand_over(context);
                 release(replies, result.unwrap_or_else(|_| Err(Stopped.to_string())));
             };
+            self.commits_under_way += 1;
             context.spawn(synced.into_actor(self).map(release));
             waiter
         });

@@ -8,6 +8,7 @@ use crate::error::{Damage, DamageKind, LogError};
 use crate::frame::FORMAT_VERSION;
 use crate::mark::{Mark, MarkFile, MarkState};
 use crate::record::SequenceNumber;
+use crate::redo_store::RedoStore;
 use crate::report::{Progress, VerifyReport};
 use crate::sled_store::SledStore;
 use crate::store::{LogStore, StoreError};
@@ -118,8 +119,8 @@ impl Opening<'_> {
         }
     }
 
-    fn open_store(&self, directory: &DataDirectory) -> Result<SledStore, LogError> {
-        SledStore::open(&directory.log_path()).map_err(|error| match error {
+    fn open_store(&self, directory: &DataDirectory) -> Result<RedoStore<SledStore>, LogError> {
+        RedoStore::open(&directory.log_path()).map_err(|error| match error {
             StoreError::Damaged(reason) => self.damaged(DamageKind::Store, &reason),
             StoreError::Busy(_) => LogError::InUse { dir: self.name.clone().into() },
             other => other.into(),
@@ -130,7 +131,7 @@ impl Opening<'_> {
     fn complete_creation(
         &self,
         directory: &DataDirectory,
-        store: &SledStore,
+        store: &impl LogStore,
         mark_file: &mut MarkFile,
         state: MarkState,
     ) -> Result<Mark, LogError> {

@@ -217,12 +217,17 @@ pub fn contents(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
 
 /// Flips a byte of every place in the store's file where `needle` stands.
 pub fn damage(dir: &Path, needle: &[u8]) {
-    let path = dir.join("log/db");
-    let mut bytes = fs::read(&path).unwrap();
-    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
-    assert!(!places.is_empty(), "the value is nowhere in the file");
-    for at in places {
-        bytes[at] ^= 0xff;
+    let mut found = 0;
+    for name in ["log/db", "log/redo"] {
+        let path = dir.join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let places: Vec<_> =
+            (0..bytes.len()).filter(|at| bytes[*at..].starts_with(needle)).collect();
+        for at in &places {
+            bytes[*at] ^= 0xff;
+        }
+        found += places.len();
+        fs::write(&path, bytes).unwrap();
     }
-    fs::write(&path, bytes).unwrap();
+    assert!(found > 0, "the value is nowhere in the files");
 }

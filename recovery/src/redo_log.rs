@@ -1,0 +1,492 @@
+//! The redo log: a small file of fixed size that makes changes durable before the store does.
+//!
+//! A group of changes costs one write over blocks that the file has had before and one disk
+//! flush: about a third of what a sync of the store costs, which goes through several threads
+//! and, as its file grows, through the file system's own journal. What the store has synced is
+//! void here, and the next group begins at the front again. (The idea is the redo log of InnoDB
+//! and others: write ahead in sequence, bring the real place up to date later.)
+//!
+//! The file is cut into pages of 4 KiB. Page 0 holds the generation; groups follow from page 1,
+//! each at the start of a page. Numbers are little-endian.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 8 | magic |
+//! | 8 | generation; groups of another one than page 0 names are void |
+//! | 4 | number of the page that this is written to |
+//! | 4 | bytes of the body |
+//! | 4 | CRC32C of the 24 bytes before and of the body |
+//! | 4 | 0 |
+//! | | body: changes; in page 0 the number of the file's pages (4 bytes) |
+//!
+//! A change is its kind (1 byte: 1 insert, 2 remove), the lengths of key and value (4 bytes
+//! each), key and value.
+//!
+//! Each group is on disk before the next one is written. So the first group that is not intact
+//! ends the redo log if nothing intact follows it (it was torn, and nobody was told that it is
+//! durable), and is damage if something does. Page 0 says so little that it fits into a sector,
+//! which is written whole or not at all.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::store::StoreError;
+
+const MAGIC: [u8; 8] = *b"\x8fDCREDO\n";
+const PAGE_BYTES: usize = 4096;
+const HEADER_BYTES: usize = 32;
+const CHANGE_BYTES: usize = 9;
+const INSERT: u8 = 1;
+const REMOVE: u8 = 2;
+
+/// Pages of the file, 8 MiB: what a node writes in a second or two, and reads back in
+/// milliseconds.
+pub(crate) const REDO_LOG_PAGES: u32 = 2048;
+
+/// Most bytes of a group, header included. The store itself syncs larger ones as cheaply.
+const GROUP_BYTES_MAX: usize = 64 * PAGE_BYTES;
+
+/// The file, and where the next group goes.
+#[derive(Debug)]
+pub(crate) struct RedoLog {
+    file: File,
+    pages: u32,
+    generation: u64,
+    next_page: u32,
+    /// Page 0 as it is written.
+    front: Pages,
+}
+
+/// Changes since the last sync, in order, as the redo log stores them.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pages: Pages,
+    used: usize,
+    /// Whether there were more changes than fit.
+    is_over: bool,
+}
+
+/// A change read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change<'a> {
+    /// The value is stored under the key.
+    Insert(&'a [u8], &'a [u8]),
+    /// The key is removed.
+    Remove(&'a [u8]),
+}
+
+/// Bytes that begin at a multiple of a page, as unbuffered writes need it.
+#[derive(Debug)]
+struct Pages {
+    bytes: Box<[u8]>,
+    start: usize,
+}
+
+impl Pages {
+    fn new(len: usize) -> Self {
+        let bytes = vec![0; len + PAGE_BYTES].into_boxed_slice();
+        let start = bytes.as_ptr().align_offset(PAGE_BYTES);
+        Self { bytes, start }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
+    }
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { pages: Pages::new(GROUP_BYTES_MAX), used: HEADER_BYTES, is_over: false }
+    }
+}
+
+impl Group {
+    /// Adds a change, or notes that it does not fit.
+    pub(crate) fn push(&mut self, change: Change<'_>) {
+        let (kind, key, value) = match change {
+            Change::Insert(key, value) => (INSERT, key, value),
+            Change::Remove(key) => (REMOVE, key, &[][..]),
+        };
+        let len = CHANGE_BYTES + key.len() + value.len();
+        if self.is_over || self.used + len > GROUP_BYTES_MAX {
+            self.is_over = true;
+            return;
+        }
+        let place = &mut self.pages.bytes()[self.used..self.used + len];
+        place[0] = kind;
+        place[1..5].copy_from_slice(&(key.len() as u32).to_le_bytes());
+        place[5..9].copy_from_slice(&(value.len() as u32).to_le_bytes());
+        place[9..9 + key.len()].copy_from_slice(key);
+        place[9 + key.len()..].copy_from_slice(value);
+        self.used += len;
+    }
+
+    /// Returns whether there was no change.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.used == HEADER_BYTES && !self.is_over
+    }
+
+    /// Begins a new group.
+    pub(crate) fn clear(&mut self) {
+        self.used = HEADER_BYTES;
+        self.is_over = false;
+    }
+
+    fn page_count(&self) -> u32 {
+        self.used.div_ceil(PAGE_BYTES) as u32
+    }
+}
+
+impl RedoLog {
+    /// Creates the file, of so many pages, in a directory. Costs writing it once: some
+    /// milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// When the file system has no room for it or refuses.
+    pub(crate) fn create(dir: &Path, pages: u32) -> io::Result<Self> {
+        let (path, new) = (path_in(dir), dir.join("redo.new"));
+        let file = open_unbuffered(OpenOptions::new().create(true).truncate(true), &new)?;
+        let mut front = Pages::new(PAGE_BYTES);
+        for page in 0..pages {
+            file.write_all_at(&front.bytes()[..PAGE_BYTES], offset(page))?;
+        }
+        let mut redo_log = Self { file, pages, generation: 0, next_page: 1, front };
+        redo_log.begin_generation(1)?;
+        redo_log.file.sync_all()?;
+        fs::rename(new, path)?;
+        File::open(dir)?.sync_all()?;
+        Ok(redo_log)
+    }
+
+    /// Opens the file in a directory, if there is one, and reads what is in it.
+    ///
+    /// # Errors
+    ///
+    /// When reading fails, and when durable changes are damaged.
+    pub(crate) fn open(dir: &Path) -> Result<Option<(Self, Contents)>, StoreError> {
+        let path = path_in(dir);
+        let mut image = Vec::new();
+        let failed = |error: io::Error| StoreError::Io(format!("{}: {error}", path.display()));
+        match File::open(&path) {
+            Ok(file) => file.take(offset(REDO_LOG_PAGES) + 1).read_to_end(&mut image),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => Err(error),
+        }
+        .map_err(failed)?;
+        let contents = Contents::new(image)?;
+        let file = open_unbuffered(&mut OpenOptions::new(), &path).map_err(failed)?;
+        let front = Pages::new(PAGE_BYTES);
+        let (generation, next_page) = (contents.generation, contents.end_page);
+        let pages = (contents.image.len() / PAGE_BYTES) as u32;
+        Ok(Some((Self { file, pages, generation, next_page, front }, contents)))
+    }
+
+    /// Returns whether there is something that a reader would do again.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next_page == 1
+    }
+
+    /// Returns the bytes of the file.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        offset(self.pages)
+    }
+
+    /// Returns whether the group finds room.
+    pub(crate) fn has_room(&self, group: &Group) -> bool {
+        !group.is_over && self.next_page + group.page_count() <= self.pages
+    }
+
+    /// Writes a group, which must find room, and returns once it is on disk.
+    ///
+    /// # Errors
+    ///
+    /// It is unknown whether the group is on disk.
+    pub(crate) fn append(&mut self, group: &mut Group) -> io::Result<()> {
+        let (used, pages) = (group.used, group.page_count());
+        let len = pages as usize * PAGE_BYTES;
+        let bytes = &mut group.pages.bytes()[..len];
+        bytes[used..].fill(0);
+        seal(&mut bytes[..used], self.generation, self.next_page);
+        self.file.write_all_at(bytes, offset(self.next_page))?;
+        self.file.sync_data()?;
+        self.next_page += pages;
+        Ok(())
+    }
+
+    /// Voids all groups: the store has synced what is in them.
+    ///
+    /// # Errors
+    ///
+    /// It is unknown whether they are void.
+    pub(crate) fn reset(&mut self) -> io::Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.begin_generation(self.generation + 1)?;
+        self.next_page = 1;
+        Ok(())
+    }
+
+    fn begin_generation(&mut self, generation: u64) -> io::Result<()> {
+        let page = &mut self.front.bytes()[..PAGE_BYTES];
+        page[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&self.pages.to_le_bytes());
+        seal(&mut page[..HEADER_BYTES + 4], generation, 0);
+        self.file.write_all_at(page, 0)?;
+        self.file.sync_data()?;
+        self.generation = generation;
+        Ok(())
+    }
+}
+
+/// What a redo log holds.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    image: Vec<u8>,
+    generation: u64,
+    /// The first page after the last intact group.
+    end_page: u32,
+}
+
+impl Contents {
+    fn new(image: Vec<u8>) -> Result<Self, StoreError> {
+        let damaged = |what: &str| StoreError::Damaged(format!("the redo log {what}"));
+        let front = read_group(&image, 0).and_then(|front| {
+            let pages = front.body.first_chunk().map(|pages| u32::from_le_bytes(*pages))?;
+            Some((front.generation, pages))
+        });
+        let Some((generation, pages)) = front else {
+            return Err(damaged("has an unreadable first page"));
+        };
+        if image.len() as u64 != offset(pages) {
+            return Err(damaged(&format!("has {} bytes, not {}", image.len(), offset(pages))));
+        }
+        let is_ours =
+            |page| read_group(&image, page).filter(|found| found.generation == generation);
+        let mut end_page = 1;
+        while let Some(found) = is_ours(end_page) {
+            if Changes(found.body).any(|change| change.is_err()) {
+                return Err(damaged(&format!("has changes without meaning on page {end_page}")));
+            }
+            end_page += found.pages;
+        }
+        if let Some(page) = (end_page..pages).find(|page| is_ours(*page).is_some()) {
+            return Err(damaged(&format!("is unreadable from page {end_page} to {page}")));
+        }
+        Ok(Self { image, generation, end_page })
+    }
+
+    /// Returns the changes that were on disk, in order.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        let mut page = 1;
+        let groups = std::iter::from_fn(move || {
+            let found = (page < self.end_page).then(|| read_group(&self.image, page)).flatten()?;
+            page += found.pages;
+            Some(found.body)
+        });
+        groups.flat_map(|changes| Changes(changes).filter_map(Result::ok))
+    }
+}
+
+/// An intact group, or page 0.
+struct Found<'a> {
+    generation: u64,
+    pages: u32,
+    body: &'a [u8],
+}
+
+/// Returns what is written at a page, if that is intact.
+fn read_group(image: &[u8], page: u32) -> Option<Found<'_>> {
+    let bytes = image.get(page as usize * PAGE_BYTES..)?;
+    let header = bytes.get(..HEADER_BYTES)?;
+    let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
+    if !header.starts_with(&MAGIC) || u32_at(16) != page {
+        return None;
+    }
+    let len = u32_at(20) as usize;
+    let body = bytes.get(HEADER_BYTES..HEADER_BYTES.checked_add(len)?)?;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&header[..24]), body);
+    let generation = u64::from_le_bytes([8, 9, 10, 11, 12, 13, 14, 15].map(|at| header[at]));
+    let pages = (HEADER_BYTES + len).div_ceil(PAGE_BYTES) as u32;
+    (sum == u32_at(24)).then_some(Found { generation, pages, body })
+}
+
+/// Completes the header in front of a body.
+fn seal(bytes: &mut [u8], generation: u64, page: u32) {
+    let (header, body) = bytes.split_at_mut(HEADER_BYTES);
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..16].copy_from_slice(&generation.to_le_bytes());
+    header[16..20].copy_from_slice(&page.to_le_bytes());
+    header[20..24].copy_from_slice(&(body.len() as u32).to_le_bytes());
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&header[..24]), body);
+    header[24..28].copy_from_slice(&sum.to_le_bytes());
+    header[28..].fill(0);
+}
+
+/// The changes in the bytes of a group.
+struct Changes<'a>(&'a [u8]);
+
+/// Bytes that are no change, under a checksum that is right.
+#[derive(Debug)]
+struct Meaningless;
+
+impl<'a> Iterator for Changes<'a> {
+    type Item = Result<Change<'a>, Meaningless>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let change = self.take();
+        if change.is_none() {
+            self.0 = &[];
+        }
+        Some(change.ok_or(Meaningless))
+    }
+}
+
+impl<'a> Changes<'a> {
+    fn take(&mut self) -> Option<Change<'a>> {
+        let (kind, rest) = self.0.split_first()?;
+        let (key_len, rest) = rest.split_first_chunk()?;
+        let (value_len, rest) = rest.split_first_chunk()?;
+        let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*key_len) as usize)?;
+        let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*value_len) as usize)?;
+        self.0 = rest;
+        match (*kind, value) {
+            (INSERT, value) => Some(Change::Insert(key, value)),
+            (REMOVE, []) => Some(Change::Remove(key)),
+            _ => None,
+        }
+    }
+}
+
+fn offset(page: u32) -> u64 {
+    u64::from(page) * PAGE_BYTES as u64
+}
+
+fn path_in(dir: &Path) -> PathBuf {
+    dir.join("redo")
+}
+
+/// Opens past the system's page cache, which saves a copy and a search a write; some file systems
+/// in memory cannot do that.
+fn open_unbuffered(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let direct = rustix::fs::OFlags::DIRECT.bits() as i32;
+    match options.write(true).custom_flags(direct).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            options.custom_flags(0).open(path)
+        }
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGES: u32 = 16;
+
+    fn group(changes: &[Change<'_>]) -> Group {
+        let mut group = Group::default();
+        changes.iter().for_each(|change| group.push(*change));
+        group
+    }
+
+    /// Returns each change as text: `key=length` or `-key`.
+    fn read(dir: &Path) -> Result<Vec<String>, StoreError> {
+        let text = |change| match change {
+            Change::Insert(key, value) => {
+                format!("{}={}", String::from_utf8_lossy(key), value.len())
+            }
+            Change::Remove(key) => format!("-{}", String::from_utf8_lossy(key)),
+        };
+        let (_, contents) = RedoLog::open(dir)?.unwrap();
+        Ok(contents.changes().map(text).collect())
+    }
+
+    /// Returns a redo log of two groups, of one page and of three.
+    fn sample(dir: &Path) -> RedoLog {
+        let mut redo_log = RedoLog::create(dir, PAGES).unwrap();
+        let first = [Change::Insert(b"a", b"1"), Change::Remove(b"b")];
+        redo_log.append(&mut group(&first)).unwrap();
+        redo_log.append(&mut group(&[Change::Insert(b"c", &[7; 10_000])])).unwrap();
+        redo_log
+    }
+
+    fn change_file(dir: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = fs::read(path_in(dir)).unwrap();
+        change(&mut bytes);
+        fs::write(path_in(dir), bytes).unwrap();
+    }
+
+    #[test]
+    fn groups_come_back_in_order_until_they_are_void() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(RedoLog::open(dir.path()).unwrap().is_none());
+        let mut redo_log = sample(dir.path());
+        assert_eq!(read(dir.path()).unwrap(), ["a=1", "-b", "c=10000"]);
+        let (mut again, _) = RedoLog::open(dir.path()).unwrap().unwrap();
+        again.append(&mut group(&[Change::Remove(b"d")])).unwrap();
+        assert_eq!(read(dir.path()).unwrap(), ["a=1", "-b", "c=10000", "-d"]);
+        redo_log.reset().unwrap();
+        assert_eq!(read(dir.path()).unwrap(), [""; 0]);
+        // What lies behind the new group is of the old generation.
+        redo_log.append(&mut group(&[Change::Insert(b"e", b"")])).unwrap();
+        assert_eq!(read(dir.path()).unwrap(), ["e=0"]);
+    }
+
+    #[test]
+    fn a_full_redo_log_and_a_large_group_have_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut redo_log = RedoLog::create(dir.path(), PAGES).unwrap();
+        let mut small = group(&[Change::Insert(b"a", b"1")]);
+        for _ in 1..PAGES {
+            assert!(redo_log.has_room(&small));
+            redo_log.append(&mut small).unwrap();
+        }
+        assert!(!redo_log.has_room(&small));
+        assert_eq!(read(dir.path()).unwrap().len(), PAGES as usize - 1);
+        let roomy = tempfile::tempdir().unwrap();
+        let redo_log = RedoLog::create(roomy.path(), REDO_LOG_PAGES).unwrap();
+        let value = vec![0; GROUP_BYTES_MAX / 2 - 100];
+        let mut large = group(&[Change::Insert(b"a", &value), Change::Insert(b"b", &value)]);
+        assert!(redo_log.has_room(&large));
+        large.push(Change::Insert(b"c", &value));
+        assert!(!redo_log.has_room(&large) && !large.is_empty());
+    }
+
+    #[test]
+    fn a_last_group_torn_anywhere_is_dropped_and_no_other_is() {
+        let dir = tempfile::tempdir().unwrap();
+        sample(dir.path());
+        let intact = fs::read(path_in(dir.path())).unwrap();
+        for at in (2 * PAGE_BYTES..2 * PAGE_BYTES + 10_000).step_by(512) {
+            change_file(dir.path(), |bytes| bytes[at..].fill(0));
+            assert_eq!(read(dir.path()).unwrap(), ["a=1", "-b"], "torn at {at}");
+            fs::write(path_in(dir.path()), &intact).unwrap();
+        }
+    }
+
+    #[test]
+    fn damage_before_something_intact_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        sample(dir.path());
+        let intact = fs::read(path_in(dir.path())).unwrap();
+        let damages: [fn(&mut Vec<u8>); 5] = [
+            |bytes| bytes[PAGE_BYTES + HEADER_BYTES] ^= 1,
+            |bytes| bytes[PAGE_BYTES..2 * PAGE_BYTES].fill(0),
+            |bytes| bytes[9] ^= 1,
+            |bytes| bytes.truncate(5 * PAGE_BYTES),
+            |bytes| bytes.clear(),
+        ];
+        for damage in damages {
+            change_file(dir.path(), damage);
+            let refused = RedoLog::open(dir.path()).map(|_| ()).unwrap_err();
+            assert!(matches!(&refused, StoreError::Damaged(_)), "{refused}");
+            fs::write(path_in(dir.path()), &intact).unwrap();
+        }
+    }
+}
