@@ -123,6 +123,11 @@ impl Group {
         self.used += len;
     }
 
+    /// Returns whether there were more changes than a group holds.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Returns whether there was no change.
     pub(crate) fn is_empty(&self) -> bool {
         self.used == HEADER_BYTES && !self.is_over
@@ -149,10 +154,12 @@ impl RedoLog {
     pub(crate) fn create(dir: &Path, pages: u32) -> io::Result<Self> {
         let (path, new) = (path_in(dir), dir.join("redo.new"));
         let file = open_unbuffered(OpenOptions::new().create(true).truncate(true), &new)?;
-        let mut front = Pages::new(PAGE_BYTES);
-        for page in 0..pages {
-            file.write_all_at(&front.bytes()[..PAGE_BYTES], offset(page))?;
+        let mut zeros = Pages::new(GROUP_BYTES_MAX);
+        for page in (0..pages).step_by(GROUP_BYTES_MAX / PAGE_BYTES) {
+            let len = GROUP_BYTES_MAX.min((pages - page) as usize * PAGE_BYTES);
+            file.write_all_at(&zeros.bytes()[..len], offset(page))?;
         }
+        let front = Pages::new(PAGE_BYTES);
         let mut redo_log = Self { file, pages, generation: 0, next_page: 1, front };
         redo_log.begin_generation(1)?;
         redo_log.file.sync_all()?;
@@ -196,7 +203,7 @@ impl RedoLog {
 
     /// Returns whether the group finds room.
     pub(crate) fn has_room(&self, group: &Group) -> bool {
-        !group.is_over && self.next_page + group.page_count() <= self.pages
+        !group.is_over() && self.next_page + group.page_count() <= self.pages
     }
 
     /// Writes a group, which must find room, and returns once it is on disk.

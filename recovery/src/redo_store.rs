@@ -67,7 +67,7 @@ impl<S: LogStore> RedoStore<S> {
 
     /// Returns the redo log if it has room for the group.
     fn redo_log(&mut self) -> Option<&mut RedoLog> {
-        if self.redo_log.is_none() && !self.is_refused {
+        if self.redo_log.is_none() && !self.is_refused && !self.group.is_over() {
             match RedoLog::create(&self.dir, self.pages) {
                 Ok(redo_log) => self.redo_log = Some(redo_log),
                 Err(error) => {
