@@ -103,8 +103,8 @@ impl Default for Group {
 }
 
 impl Group {
-    /// Adds a change, or notes that it does not fit.
-    pub(crate) fn push(&mut self, change: Change<'_>) {
+    /// Adds a change; returns whether it fits, as long as all did.
+    pub(crate) fn push(&mut self, change: Change<'_>) -> bool {
         let (kind, key, value) = match change {
             Change::Insert(key, value) => (INSERT, key, value),
             Change::Remove(key) => (REMOVE, key, &[][..]),
@@ -112,7 +112,7 @@ impl Group {
         let len = CHANGE_BYTES + key.len() + value.len();
         if self.is_over || self.used + len > GROUP_BYTES_MAX {
             self.is_over = true;
-            return;
+            return false;
         }
         let place = &mut self.pages.bytes()[self.used..self.used + len];
         place[0] = kind;
@@ -121,6 +121,13 @@ impl Group {
         place[9..9 + key.len()].copy_from_slice(key);
         place[9 + key.len()..].copy_from_slice(value);
         self.used += len;
+        true
+    }
+
+    /// Returns the changes that fit, in order.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
+        Changes(&self.pages.bytes[self.pages.start..][HEADER_BYTES..self.used])
+            .filter_map(Result::ok)
     }
 
     /// Returns whether there were more changes than a group holds.
@@ -398,7 +405,7 @@ mod tests {
 
     fn group(changes: &[Change<'_>]) -> Group {
         let mut group = Group::default();
-        changes.iter().for_each(|change| group.push(*change));
+        assert!(changes.iter().all(|change| group.push(*change)));
         group
     }
 
@@ -461,7 +468,7 @@ mod tests {
         let value = vec![0; GROUP_BYTES_MAX / 2 - 100];
         let mut large = group(&[Change::Insert(b"a", &value), Change::Insert(b"b", &value)]);
         assert!(redo_log.has_room(&large));
-        large.push(Change::Insert(b"c", &value));
+        assert!(!large.push(Change::Insert(b"c", &value)));
         assert!(!redo_log.has_room(&large) && !large.is_empty());
     }
 

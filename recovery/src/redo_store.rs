@@ -1,15 +1,14 @@
 //! A store whose syncs go to the redo log while they are small.
 //!
-//! Changes reach the store at once, where they may be written or not, and the redo log at a sync.
-//! When the redo log is full, or a group too large for it, the store itself is synced and the
-//! redo log begins anew. After a crash the redo log's changes are made once more, in order.
+//! While the redo log is empty, changes go to the store at once, which writes them when it likes.
+//! A sync appends what has changed since the last one to the redo log. From then on changes are
+//! held back and reach the store behind the sync that makes them durable: so the store never has
+//! a change that the redo log lacks, and making the redo log's changes once more, in order, ends
+//! in the state of the last sync whatever the store had of them.
 //!
-//! Making a change again must do no harm although later ones may be in the store. That holds for
-//! insertions: a crash then leaves all that was synced, and of the rest some newer insertions.
-//! It does not hold for an insertion whose key was removed later. So a removal waits while the
-//! redo log holds anything, and reaches the store only when the redo log has it too.
+//! When the redo log is full, and when there are more changes than it is worth writing twice, it
+//! is retired: the store is synced, the redo log begins anew, and nothing is held back.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,10 +27,8 @@ pub(crate) struct RedoStore<S> {
     redo_log: Option<RedoLog>,
     /// Whether the redo log's file could not be created; every sync is the store's then.
     is_refused: bool,
-    /// Changes since the last sync.
+    /// Changes since the last sync; held back from the store while the redo log is not empty.
     group: Group,
-    /// Removals that the store has yet to see.
-    waiting: BTreeSet<Vec<u8>>,
 }
 
 impl RedoStore<SledStore> {
@@ -51,22 +48,47 @@ impl<S: LogStore> RedoStore<S> {
         let mut redo_log = None;
         if let Some((mut found, contents)) = RedoLog::open(dir)? {
             for change in contents.changes() {
-                match change {
-                    Change::Insert(key, value) => store.insert(key, value)?,
-                    Change::Remove(key) => store.remove(key)?,
-                }
+                apply(&mut store, change)?;
             }
             store.sync()?;
             found.reset().map_err(redo_error)?;
             redo_log = Some(found);
         }
-        let (group, waiting) = (Group::default(), BTreeSet::new());
-        let dir = dir.to_owned();
-        Ok(Self { store, dir, pages, redo_log, is_refused: false, group, waiting })
+        let (dir, group) = (dir.to_owned(), Group::default());
+        Ok(Self { store, dir, pages, redo_log, is_refused: false, group })
+    }
+
+    /// Whether changes wait for a sync.
+    fn is_holding(&self) -> bool {
+        self.redo_log.as_ref().is_some_and(|redo_log| !redo_log.is_empty())
+    }
+
+    fn change(&mut self, change: Change<'_>) -> Result<(), StoreError> {
+        let fits = self.group.push(change);
+        if self.is_holding() {
+            if fits {
+                return Ok(());
+            }
+            self.retire()?;
+        }
+        apply(&mut self.store, change)
+    }
+
+    /// Brings the store up to date, after which the redo log is empty and nothing is held back.
+    fn retire(&mut self) -> Result<(), StoreError> {
+        self.store.sync()?;
+        if let Some(redo_log) = &mut self.redo_log {
+            redo_log.reset().map_err(redo_error)?;
+        }
+        self.apply_group()
+    }
+
+    fn apply_group(&mut self) -> Result<(), StoreError> {
+        self.group.changes().try_for_each(|change| apply(&mut self.store, change))
     }
 
     /// Returns the redo log if it has room for the group.
-    fn redo_log(&mut self) -> Option<&mut RedoLog> {
+    fn redo_log_with_room(&mut self) -> Option<&mut RedoLog> {
         if self.redo_log.is_none() && !self.is_refused && !self.group.is_over() {
             match RedoLog::create(&self.dir, self.pages) {
                 Ok(redo_log) => self.redo_log = Some(redo_log),
@@ -79,46 +101,15 @@ impl<S: LogStore> RedoStore<S> {
         }
         self.redo_log.as_mut().filter(|redo_log| redo_log.has_room(&self.group))
     }
-
-    /// Shows the store the removals that waited; returns whether there were any.
-    fn remove_waiting(&mut self) -> Result<bool, StoreError> {
-        for key in &self.waiting {
-            self.store.remove(key)?;
-        }
-        let any = !self.waiting.is_empty();
-        self.waiting.clear();
-        Ok(any)
-    }
-
-    /// Syncs the store itself, after which the redo log is void.
-    fn checkpoint(&mut self) -> Result<(), StoreError> {
-        self.store.sync()?;
-        if let Some(redo_log) = &mut self.redo_log {
-            redo_log.reset().map_err(redo_error)?;
-        }
-        self.group.clear();
-        if self.remove_waiting()? {
-            self.store.sync()?;
-        }
-        Ok(())
-    }
 }
 
 impl<S: LogStore> LogStore for RedoStore<S> {
     fn insert(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.waiting.remove(key);
-        self.store.insert(key, value)?;
-        self.group.push(Change::Insert(key, value));
-        Ok(())
+        self.change(Change::Insert(key, value))
     }
 
     fn remove(&mut self, key: &[u8]) -> Result<(), StoreError> {
-        self.group.push(Change::Remove(key));
-        if self.redo_log.as_ref().is_some_and(|redo_log| !redo_log.is_empty()) {
-            self.waiting.insert(key.to_vec());
-            return Ok(());
-        }
-        self.store.remove(key)
+        self.change(Change::Remove(key))
     }
 
     fn range(&self, from: &[u8], to: &[u8], budget_bytes: usize) -> Result<Vec<Entry>, StoreError> {
@@ -133,23 +124,37 @@ impl<S: LogStore> LogStore for RedoStore<S> {
         if self.group.is_empty() {
             return Ok(());
         }
-        if self.redo_log().is_none() {
-            return self.checkpoint();
+        if self.redo_log_with_room().is_none() && self.is_holding() {
+            self.retire()?;
         }
-        let Self { redo_log: Some(redo_log), group, .. } = self else { return Ok(()) };
-        redo_log.append(group).map_err(redo_error)?;
-        group.clear();
-        self.remove_waiting()?;
+        let is_held = self.is_holding();
+        if self.redo_log_with_room().is_none() {
+            self.store.sync()?;
+        } else if let Some(redo_log) = &mut self.redo_log {
+            redo_log.append(&mut self.group).map_err(redo_error)?;
+            if is_held {
+                self.apply_group()?;
+            }
+        }
+        self.group.clear();
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
-        self.checkpoint()
+        self.sync()?;
+        if self.is_holding() { self.retire() } else { self.store.sync() }
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
         let redo_log = self.redo_log.as_ref().map_or(0, RedoLog::file_bytes);
         Ok(self.store.disk_bytes()? + redo_log)
+    }
+}
+
+fn apply(store: &mut impl LogStore, change: Change<'_>) -> Result<(), StoreError> {
+    match change {
+        Change::Insert(key, value) => store.insert(key, value),
+        Change::Remove(key) => store.remove(key),
     }
 }
 
@@ -187,7 +192,7 @@ mod tests {
         store.insert(b"a", b"1").unwrap();
         store.sync().unwrap();
         store.insert(b"b", b"2").unwrap();
-        assert_eq!(disk.unsynced(), 2, "the sync went to the redo log");
+        assert_eq!(disk.unsynced(), 1, "the sync went to the redo log");
         let cut = disk.after_power_cut(0, None);
         assert_eq!(keys(&opened(&cut, dir.path())), [pair("a", "1")]);
         // With the store up to date the redo log is void.
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removal_reaches_the_store_only_with_what_it_stands_on() {
+    fn the_store_has_nothing_that_the_redo_log_lacks() {
         let (disk, dir) = (MemoryDisk::default(), tempfile::tempdir().unwrap());
         let mut store = opened(&disk, dir.path());
         store.insert(b"frame", b"x").unwrap();
@@ -210,7 +215,7 @@ mod tests {
         std::fs::copy(dir.path().join("redo"), copy.path().join("redo")).unwrap();
         let expected = [pair("frame", "x"), pair("note", "none removed")];
         assert_eq!(keys(&opened(&crashed, copy.path())), expected);
-        // The next sync has both, here through the store, as the redo log is full.
+        // The next syncs have both, here with a redo log that is full.
         store.sync().unwrap();
         store.insert(b"other", b"y").unwrap();
         store.sync().unwrap();
@@ -221,15 +226,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stored_again_is_not_removed_late() {
+    fn more_than_a_group_holds_goes_to_the_store() {
         let (disk, dir) = (MemoryDisk::default(), tempfile::tempdir().unwrap());
-        let mut store = opened(&disk, dir.path());
-        store.insert(b"a", b"1").unwrap();
+        let mut store = RedoStore::over(disk.store(), dir.path(), 256).unwrap();
+        store.insert(b"small", b"1").unwrap();
         store.sync().unwrap();
-        store.remove(b"a").unwrap();
-        store.insert(b"a", b"2").unwrap();
+        let value = vec![b'v'; 15_000];
+        for number in 0..20 {
+            store.insert(format!("large {number:02}").as_bytes(), &value).unwrap();
+        }
+        assert_eq!(keys(&store).len(), 21, "nothing is held back any more");
         store.sync().unwrap();
-        assert_eq!(keys(&store), [pair("a", "2")]);
+        assert_eq!(disk.unsynced(), 0);
+        let cut = disk.after_power_cut(0, None);
+        assert_eq!(keys(&opened(&cut, dir.path())).len(), 21);
     }
 
     #[test]

@@ -265,8 +265,10 @@ impl Replay {
         for stray in std::mem::take(&mut self.strays) {
             // Piece numbers are four bytes, so all keys of the place lie in this range.
             let end = [stray.as_slice(), &[0xff; 5]].concat();
-            while let Some(entry) = self.store.range(&stray, &end, 1)?.first() {
-                self.store.remove(&entry.0)?;
+            let mut from = stray;
+            while let Some((key, _)) = self.store.range(&from, &end, 1)?.first() {
+                self.store.remove(key)?;
+                from = keys::after(key);
             }
         }
         if has_strays {

@@ -44,14 +44,16 @@ pub trait LogStore: Debug + Send {
     fn remove(&mut self, key: &[u8]) -> Result<(), StoreError>;
 
     /// Returns entries with `from <= key < to` in order: at least one if there is any, and then
-    /// as long as they have fewer than `budget_bytes` together.
+    /// as long as they have fewer than `budget_bytes` together. Changes since the last sync may
+    /// not show yet.
     ///
     /// # Errors
     ///
     /// When stored data cannot be read.
     fn range(&self, from: &[u8], to: &[u8], budget_bytes: usize) -> Result<Vec<Entry>, StoreError>;
 
-    /// Returns the last key with `from <= key < to`.
+    /// Returns the last key with `from <= key < to`. Changes since the last sync may not show
+    /// yet.
     ///
     /// # Errors
     ///
