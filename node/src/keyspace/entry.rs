@@ -250,13 +250,19 @@ impl Entry {
         self.has_deadline().then(|| UnixMillis(u64::from_le_bytes(self.read(HEADER_BYTES))))
     }
 
-    /// Reads the first and the last byte, to bring the entry into the cache. What they are is of
-    /// no use.
+    /// Reads the first byte, to bring it into the cache. What it is is of no use.
     #[inline]
-    pub fn warm(&self) -> u8 {
+    pub(super) fn warm_first(&self) -> u8 {
+        let [first] = self.read(0);
+        first
+    }
+
+    /// Reads the last byte likewise, once the first is in the cache.
+    #[inline]
+    pub(super) fn warm_last(&self) -> u8 {
         let shape = self.shape();
-        let ([first], [last]) = (self.read(0), self.read(shape.value_at() + shape.value - 1));
-        first ^ last
+        let [last] = self.read(shape.value_at() + shape.value - 1);
+        last
     }
 
     /// Returns the access clock: 24 bits whose meaning is the eviction policy's.

@@ -15,7 +15,7 @@ use crate::records::UnixMillis;
 pub use segment::{SEGMENT_ENTRIES_MAX, Segment};
 
 /// Bits of the hash that a directory may use: beyond this a segment grows instead of splitting,
-/// which takes ten million keys in one slot, or keys of (nearly) equal hashes.
+/// which takes some million keys in one slot, or keys of (nearly) equal hashes.
 const DEPTH_MAX: u8 = 16;
 
 /// The keys of one slot.
@@ -86,8 +86,9 @@ impl SlotTable {
         }
     }
 
+    /// The segment of a hash.
     #[inline]
-    fn segment(&self, hash: u64) -> &Segment {
+    pub(super) fn segment(&self, hash: u64) -> &Segment {
         match &self.places {
             Places::One(segment) => segment,
             Places::Many(directory) => &directory.segments[directory.place(hash)],
@@ -109,25 +110,6 @@ impl SlotTable {
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
         self.segment(hash).find(hash, key)
-    }
-
-    /// Number of keys in the segment of a hash. For warming the cache.
-    #[inline]
-    pub fn segment_keys(&self, hash: u64) -> usize {
-        self.segment(hash).keys()
-    }
-
-    /// Reads the part of a segment where a hash is to be expected. For warming the cache.
-    #[inline]
-    pub fn warm(&self, hash: u64) -> u16 {
-        self.segment(hash).warm(hash)
-    }
-
-    /// Returns the entry that a key with this hash most likely has, without looking at it: the
-    /// first whose tag fits. For warming the cache.
-    #[inline]
-    pub fn candidate(&self, hash: u64) -> Option<&Entry> {
-        self.segment(hash).candidate(hash)
     }
 
     /// Finds a key, to change its entry.
@@ -197,7 +179,7 @@ impl SlotTable {
         if depth == directory.depth {
             directory.double();
         }
-        let arrays = directory.split(hash, |entry| (rehash(entry) >> (63 - depth)) & 1 == 1);
+        let arrays = directory.split(hash, rehash);
         Some(arrays + directory.allocated() - before)
     }
 
@@ -250,12 +232,12 @@ impl Directory {
     }
 
     /// Splits a segment that owns several places. Returns by how many bytes the arrays have grown.
-    fn split(&mut self, hash: u64, moves: impl Fn(&Entry) -> bool) -> usize {
+    fn split(&mut self, hash: u64, rehash: &impl Fn(&Entry) -> u64) -> usize {
         let place = self.place(hash);
         let old = &mut self.segments[place];
         let half = 1 << (self.depth - old.depth - 1);
         let before = old.allocated();
-        let new = old.split(moves);
+        let new = old.split(rehash);
         // A full segment's array has no room to spare, so its halves have no less in all.
         let grown = old.allocated() + new.allocated() - before;
         let depth = old.depth;
@@ -278,6 +260,7 @@ fn next_segment(hash: u64, depth: u8) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::collections::{BTreeMap, BTreeSet};
     use std::hash::BuildHasher;
 
@@ -340,6 +323,24 @@ mod tests {
             }
             assert_eq!(seen.len(), count as usize);
         }
+    }
+
+    #[test]
+    fn only_every_eighth_split_of_a_segment_hashes_keys() {
+        let (mut table, hashed) = (SlotTable::default(), Cell::new(0));
+        for i in 0..100_000_u32 {
+            let key = i.to_le_bytes();
+            let entry = Entry::new(&key, Value::Integer(0), None, 0);
+            table.insert_new(hash_of(&key), entry, |entry| {
+                hashed.set(hashed.get() + 1);
+                hash_of(entry.key())
+            });
+            let deep = table.segment(hash_of(&key)).depth >= 8;
+            assert!(hashed.get() > 0 || !deep, "no key was hashed for new tags");
+            // A slot of 6,000 keys has no segment of that depth yet.
+            assert!(hashed.get() == 0 || i > 6000, "{} hashed at key {i}", hashed.get());
+        }
+        assert!(hashed.get() > 0 && hashed.get() < 100_000, "{} of 100,000", hashed.get());
     }
 
     #[test]

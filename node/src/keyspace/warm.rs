@@ -7,6 +7,8 @@
 
 use std::hint::black_box;
 
+use super::entry::Entry;
+use super::table::Segment;
 use super::{Keyspace, Location};
 
 /// A key whose location is known already: the next lookup of these very bytes need not compute
@@ -47,25 +49,25 @@ impl Keyspace {
     }
 
     /// Loads what lookups of these keys will need into the cache.
-    pub fn warm<'a>(&self, hints: impl Iterator<Item = &'a Hint> + Clone) {
-        let tables = hints.filter_map(|hint| {
+    pub fn warm<'a>(&self, hints: impl Iterator<Item = &'a Hint>) {
+        // One step for all keys before the next step: that is the point. The loops are short, as
+        // the processor looks ahead a few hundred instructions.
+        let mut segments: Vec<(&Segment, u64)> = Vec::with_capacity(hints.size_hint().0);
+        segments.extend(hints.filter_map(|hint| {
             let database = self.databases[hint.database as usize].as_ref()?;
-            Some((&database.tables[self.shard.local(hint.location.slot)], hint.location.hash))
-        });
-        // One step for all keys before the next step: that is the point.
-        for (table, hash) in tables.clone() {
-            black_box(table.segment_keys(hash));
+            let table = &database.tables[self.shard.local(hint.location.slot)];
+            Some((table.segment(hint.location.hash), hint.location.hash))
+        }));
+        for &(segment, hash) in &segments {
+            black_box(segment.warm(hash));
         }
-        for (table, hash) in tables.clone() {
-            black_box(table.warm(hash));
+        let candidates = segments.iter().filter_map(|(segment, hash)| segment.warm_place(*hash));
+        let entries: Vec<&Entry> = candidates.collect();
+        for entry in &entries {
+            black_box(entry.warm_first());
         }
-        for (table, hash) in tables.clone() {
-            black_box(table.candidate(hash).is_some());
-        }
-        for (table, hash) in tables {
-            if let Some(entry) = table.candidate(hash) {
-                black_box(entry.warm());
-            }
+        for entry in &entries {
+            black_box(entry.warm_last());
         }
     }
 }

@@ -1,31 +1,41 @@
 //! A bounded part of a slot's keys: one dense array of entries, in the order of their tags.
 //!
 //! A tag is 16 bits of the key's hash, held in the pointer to the entry. As hashes are uniform,
-//! an entry with tag `t` of `n` is near place `n * t / 2^16`: off by about 3 places in the mean for
-//! 64 entries, 5 for 256, so that a lookup touches one or two cache lines of the array, and then
-//! the entry. An entry of another key is touched once in hundreds of lookups.
+//! an entry is near the place that its tag's share of all tags says: off by about 3 places in the
+//! mean for 64 entries, 4 for 128, so that a lookup touches one or two cache lines of the array,
+//! and then the entry.
+//!
+//! The hashes of a segment share their first `depth` bits. Its tags begin with the last of these,
+//! at most seven, so that the bit that a split goes by is one of the tag: a split cuts the array
+//! in two and touches no entry. Every eighth split of a segment makes new tags of later bits, for
+//! which it hashes all keys. A lookup touches an entry of another key once in hundreds of times,
+//! and once in five where seven bits of the tags are equal (300 million keys in all slots).
 //!
 //! The array has no room to spare but what the allocator's size classes leave, so a key costs
-//! about 9 bytes here. Inserting moves half of a segment's pointers, 1 KiB at most in the
-//! mean; nothing but a split asks for the hashes of other keys.
+//! about 9 bytes here. Inserting moves half of a segment's pointers, 0.5 KiB at most in the mean.
+
+use std::hint::black_box;
 
 use crate::records::UnixMillis;
 
 use super::super::entry::{Entry, allocated_size};
-use super::DEPTH_MAX;
 
-/// Entries a segment holds before it splits: 2 KiB of pointers. A split hashes them all, which
-/// takes some microseconds.
-pub const SEGMENT_ENTRIES_MAX: usize = 256;
+/// Entries a segment holds before it splits: 1 KiB of pointers.
+pub const SEGMENT_ENTRIES_MAX: usize = 128;
+
+/// Depths that the same tags serve for.
+const TAG_DEPTHS: u8 = 8;
+
+/// Entries in a cache line.
+const LINE_ENTRIES: usize = 8;
 
 /// No deadline in a segment: later than any time there is.
 const NEVER: UnixMillis = UnixMillis(u64::MAX);
 
-/// Returns the tag of a hash: the bits behind those that choose a segment, as the keys of a
-/// segment share these.
+/// Returns the tag of a hash in a segment of this depth.
 #[inline]
-fn tag_of(hash: u64) -> u16 {
-    (hash >> (u64::BITS - u32::from(DEPTH_MAX) - u16::BITS)) as u16
+fn tag_of(hash: u64, depth: u8) -> u16 {
+    (hash << (depth - depth % TAG_DEPTHS) >> (u64::BITS - u16::BITS)) as u16
 }
 
 /// Some keys of a slot.
@@ -88,7 +98,9 @@ impl Segment {
     /// The place where a tag is to be expected.
     #[inline]
     fn expected(&self, tag: u16) -> usize {
-        (usize::from(tag) * self.entries.len()) >> u16::BITS
+        // All tags here begin with the same bits.
+        let own = tag << (self.depth % TAG_DEPTHS);
+        (usize::from(own) * self.entries.len()) >> u16::BITS
     }
 
     /// The first place whose tag is not below `tag`.
@@ -109,8 +121,8 @@ impl Segment {
     /// for each key's memory in turn, as its branches cannot be predicted. What is there is of no
     /// use.
     #[inline]
-    pub(super) fn warm(&self, hash: u64) -> u16 {
-        let expected = self.expected(tag_of(hash));
+    pub(in super::super) fn warm(&self, hash: u64) -> u16 {
+        let expected = self.expected(tag_of(hash, self.depth));
         let read = |place: usize| self.entries.get(place).map_or(0, Entry::tag);
         read(expected.saturating_sub(4)) ^ read(expected + 4)
     }
@@ -118,7 +130,7 @@ impl Segment {
     /// Where a key is.
     #[inline]
     fn find_place(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        let tag = tag_of(hash);
+        let tag = tag_of(hash, self.depth);
         let mut place = self.place(tag);
         loop {
             let entry = self.entries.get(place).filter(|entry| entry.tag() == tag)?;
@@ -129,11 +141,18 @@ impl Segment {
         }
     }
 
-    /// The first entry whose tag fits.
+    /// The first entry whose tag fits: most likely the one of the key with this hash. Where there
+    /// is none, reads the entries that inserting the key would move.
     #[inline]
-    pub(super) fn candidate(&self, hash: u64) -> Option<&Entry> {
-        let tag = tag_of(hash);
-        self.entries.get(self.place(tag)).filter(|entry| entry.tag() == tag)
+    pub(in super::super) fn warm_place(&self, hash: u64) -> Option<&Entry> {
+        let tag = tag_of(hash, self.depth);
+        let behind = &self.entries[self.place(tag)..];
+        let candidate = behind.first().filter(|entry| entry.tag() == tag);
+        if candidate.is_none() {
+            let lines = behind.chunks(LINE_ENTRIES);
+            black_box(lines.fold(0, |read, line| read ^ line[0].tag()));
+        }
+        candidate
     }
 
     #[inline]
@@ -161,7 +180,7 @@ impl Segment {
         if self.entries.len() == self.entries.capacity() {
             reserve(&mut self.entries, 1);
         }
-        let tag = tag_of(hash);
+        let tag = tag_of(hash, self.depth);
         entry.set_tag(tag);
         self.entries.insert(self.place(tag), entry);
         self.allocated() - before
@@ -185,13 +204,28 @@ impl Segment {
         before - self.allocated()
     }
 
-    /// Moves the keys for which `moves` says so to a new segment. Both share one more bit.
-    pub(super) fn split(&mut self, moves: impl Fn(&Entry) -> bool) -> Segment {
+    /// Moves the keys of the upper half of the hashes to a new segment. Both share one more bit.
+    /// Calls `rehash` for all keys where the tags have no more bits to split by.
+    pub(super) fn split(&mut self, rehash: impl Fn(&Entry) -> u64) -> Segment {
+        let upper = 1 << (u16::BITS - 1) >> (self.depth % TAG_DEPTHS);
+        let middle = self.entries.partition_point(|entry| entry.tag() & upper == 0);
         self.depth += 1;
-        let (moved, stay): (Vec<Entry>, Vec<Entry>) =
-            std::mem::take(&mut self.entries).into_iter().partition(moves);
-        self.entries = exact(stay);
-        Segment { entries: exact(moved), next_deadline: self.next_deadline, depth: self.depth }
+        let moved = exact(self.entries.drain(middle..));
+        self.entries = exact(std::mem::take(&mut self.entries).into_iter());
+        let mut new =
+            Segment { entries: moved, next_deadline: self.next_deadline, depth: self.depth };
+        if self.depth.is_multiple_of(TAG_DEPTHS) {
+            self.retag(&rehash);
+            new.retag(&rehash);
+        }
+        new
+    }
+
+    fn retag(&mut self, rehash: impl Fn(&Entry) -> u64) {
+        for entry in &mut self.entries {
+            entry.set_tag(tag_of(rehash(entry), self.depth));
+        }
+        self.entries.sort_unstable_by_key(Entry::tag);
     }
 
     /// Removes the keys for which `drop` says so, and finds the next deadline.
@@ -216,8 +250,8 @@ fn reserve<T>(elements: &mut Vec<T>, more: usize) {
     elements.reserve_exact(bytes / size_of::<T>() - elements.len());
 }
 
-/// The same entries in an array that `reserve` would have made.
-fn exact(entries: Vec<Entry>) -> Vec<Entry> {
+/// These entries in an array that `reserve` would have made.
+fn exact(entries: impl ExactSizeIterator<Item = Entry>) -> Vec<Entry> {
     let mut fitting = Vec::new();
     reserve(&mut fitting, entries.len());
     fitting.extend(entries);
