@@ -3,6 +3,7 @@
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::disable_transparent_huge_pages;
 
 /// Clock ticks a second in `/proc`: the same on every Linux architecture that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -70,6 +71,12 @@ pub fn raise_open_files(wanted: u64) -> u64 {
     }
 }
 
+/// Has the system give this process memory in pages of 4 KB only, see the option `disable-thp`.
+/// Returns whether it does so.
+pub fn disable_huge_pages() -> bool {
+    disable_transparent_huge_pages(true).is_ok()
+}
+
 /// Returns system, release and architecture, as `uname` has them.
 pub fn system_name() -> String {
     let read = |name: &str| {
@@ -98,6 +105,13 @@ mod tests {
         let raised = raise_open_files(wanted);
         assert!(raised == wanted || raised == before, "{before} {raised}");
         assert_eq!(raise_open_files(0), raised);
+    }
+
+    #[test]
+    fn huge_pages_are_disabled_where_the_system_says_so() {
+        if disable_huge_pages() {
+            assert!(rustix::thread::transparent_huge_pages_are_disabled().unwrap());
+        }
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub fn run(config: LiveConfig, warnings: &[String]) -> Result<(), StartError> {
         log::warn!("{warning}");
     }
     abort_on_panic();
+    if config.current().disable_thp && !process::disable_huge_pages() {
+        log::warn!("the system does not let a process do without huge pages");
+    }
     let system = System::new();
     system.block_on(serve(config))
 }

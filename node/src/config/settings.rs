@@ -47,6 +47,8 @@ pub struct Config {
     pub lfu_log_factor: u32,
     /// Idle minutes that take one from LFU's counter; 0 is never.
     pub lfu_decay_minutes: u32,
+    /// Whether memory comes in small pages only.
+    pub disable_thp: bool,
     /// Connections at a time.
     pub maxclients: u32,
     /// Silence after which a connection is closed; 0 is never.
@@ -244,6 +246,7 @@ impl Config {
             maxmemory_eviction_tenacity: 0,
             lfu_log_factor: 0,
             lfu_decay_minutes: 0,
+            disable_thp: false,
             maxclients: 0,
             timeout_s: 0,
             tcp_keepalive_s: 0,

@@ -83,7 +83,6 @@ pub(super) const ROWS: &[OptionSpec] = &[
     flag(Live, "jemalloc-bg-thread", "yes").why(DEFRAG),
     flag(Live, "activerehashing", "yes"),
     flag(Live, "dynamic-hz", "yes"),
-    flag(Fixed, "disable-thp", "yes"),
     word("oom-score-adj", &["no", "yes", "relative", "absolute"], "no").why(PROCESS),
     // Collections.
     number("hash-max-listpack-entries", 0, i64::MAX, "512")

@@ -170,6 +170,16 @@ pub(super) const ROWS: &[OptionSpec] = &[
     )
     .field(|c, v| c.lfu_decay_minutes = v.integer()),
     OptionSpec::new(
+        Fixed,
+        "disable-thp",
+        Kind::Flag,
+        "yes",
+        "Keeps memory in pages of 4 KB. With huge pages of 2 MB a large node takes 1 to 5 % less \
+         processor time, but a reply waits while one is cleared: 0.2 ms, and 6 to 9 ms in virtual \
+         machines whose host takes free memory back.",
+    )
+    .field(|c, v| c.disable_thp = v.flag()),
+    OptionSpec::new(
         Live,
         "maxclients",
         integer(1, u32::MAX as i64, "connections"),
