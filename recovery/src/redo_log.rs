@@ -289,6 +289,11 @@ impl Contents {
         if let Some(page) = (end_page..pages).find(|page| is_ours(*page).is_some()) {
             return Err(damaged(&format!("is unreadable from page {end_page} to {page}")));
         }
+        if torn_generation(&image, end_page) == Some(generation) {
+            log::warn!(page = end_page;
+                "the last sync was cut short: what it had written is dropped, nobody was told \
+                 that it is on disk");
+        }
         Ok(Self { image, generation, end_page })
     }
 
@@ -325,6 +330,12 @@ fn read_group(image: &[u8], page: u32) -> Option<Found<'_>> {
     let generation = u64::from_le_bytes([8, 9, 10, 11, 12, 13, 14, 15].map(|at| header[at]));
     let pages = (HEADER_BYTES + len).div_ceil(PAGE_BYTES) as u32;
     (sum == u32_at(24)).then_some(Found { generation, pages, body })
+}
+
+/// Returns the generation that the header of a page names, intact or not.
+fn torn_generation(image: &[u8], page: u32) -> Option<u64> {
+    let header = image.get(page as usize * PAGE_BYTES..)?.strip_prefix(&MAGIC)?;
+    header.first_chunk().map(|generation| u64::from_le_bytes(*generation))
 }
 
 /// Completes the header in front of a body.
