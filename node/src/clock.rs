@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::records::UnixMillis;
@@ -44,6 +45,28 @@ impl Ticks {
     #[inline]
     pub fn raw_since(self, earlier: Ticks) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A point of time that one thread sets and others read.
+#[derive(Debug)]
+pub struct SharedTicks(AtomicU64);
+
+impl SharedTicks {
+    /// Returns the present, to begin with.
+    pub fn now() -> Self {
+        SharedTicks(AtomicU64::new(Ticks::now().0))
+    }
+
+    /// Sets the point to the present.
+    #[inline]
+    pub fn touch(&self) {
+        self.0.store(Ticks::now().0, Relaxed);
+    }
+
+    /// Time since the point.
+    pub fn elapsed(&self) -> Duration {
+        Ticks::now().since(Ticks(self.0.load(Relaxed)))
     }
 }
 

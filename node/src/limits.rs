@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::keyspace::walk::WalkLimits;
 
-/// Messages a shard's mailbox holds. A connection has at most one message a shard under way, so
-/// this only bounds how many connections may wait at once before the others wait for a place.
+/// Messages a shard's mailbox holds before others wait for a place. Batches are not in it: they
+/// are in the shard's inbox, at most one of each connection.
 pub const SHARD_MAILBOX: usize = 4096;
 
 /// Messages the log's mailbox holds before they only queue behind it; the bytes queued are what
@@ -49,10 +49,14 @@ pub const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// client announces: memory follows what has arrived, not what was promised.
 pub const READ_GROWTH_BYTES_MAX: usize = 32 * 1024 * 1024;
 
+/// An input buffer larger than this is given back once all that it holds is answered.
+pub const INPUT_BUFFER_KEPT_BYTES: usize = 1024 * 1024;
+
 /// A reply buffer larger than this is not kept for the next batch.
 pub const REPLY_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
 const _: () = assert!(BATCH_REPLY_BYTES_MAX >= REPLY_BUFFER_KEPT_BYTES);
+const _: () = assert!(INPUT_BUFFER_KEPT_BYTES >= READ_BUFFER_BYTES);
 const _: () = assert!(READ_GROWTH_BYTES_MAX >= READ_BUFFER_BYTES);
 const _: () = assert!(LOG_QUEUE_BYTES_RESUME < LOG_QUEUE_BYTES_MAX);
 

@@ -142,12 +142,12 @@ fn start_shards(
         let hasher = parts.hasher.clone();
         let gate = MemoryGate::new(parts.memory.clone(), index, parts.config.clone());
         let (log, monitor) = (log.cloned(), parts.monitor.clone());
-        ShardHandle::start(arbiter, move || {
+        ShardHandle::start(arbiter, move |inbox| {
             let status = log.as_ref().map(|log| log.status.clone());
             let keyspace = Keyspace::new(id, databases, hasher);
             let mut state = ShardState::new(keyspace, gate, status);
             state.set_monitor(monitor);
-            Shard::new(state, log)
+            Shard::new(state, log, inbox)
         })
     };
     arbiters.iter().enumerate().map(start).collect()

@@ -5,6 +5,7 @@
 
 mod copying;
 mod handle;
+mod inbox;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,20 +24,15 @@ use crate::limits::{
 };
 use crate::oplog::load::LoadBlock;
 use crate::shard::ShardState;
-use crate::shard::batch::Batch;
 use crate::shard::holds::{Held, Holds, Ticket, Wanted};
 use copying::CopyJob;
 pub use handle::{ShardHandle, Stopped};
+pub use inbox::{Execute, Inbox, Reply, ReplySlot};
 
-/// Executes a batch; it comes back through `reply` when its replies may be seen.
+/// Executes the batches in the inbox.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Execute {
-    /// The commands.
-    pub batch: Box<Batch>,
-    /// Where the batch goes.
-    pub reply: oneshot::Sender<Box<Batch>>,
-}
+struct RunTurn;
 
 /// Holds keys for a coordinator.
 #[derive(Message)]
@@ -65,11 +61,6 @@ pub struct Release {
     /// What the coordinator counted, given to one of the shards.
     pub stats: Option<KeyspaceStats>,
 }
-
-/// Executes the batches of this turn.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct RunTurn;
 
 /// Hands the journal over, with the replies that wait for it.
 #[derive(Message)]
@@ -101,10 +92,11 @@ enum Parked {
 pub struct Shard {
     state: ShardState,
     log: Option<LogHandle>,
+    inbox: Arc<Inbox>,
     holds: Holds<Parked>,
     /// Replies that wait for the journal to be on disk.
     waiting: Vec<Execute>,
-    /// Batches that the mailbox has brought, until it is empty.
+    /// Room for the batches of a turn.
     turn: Vec<Execute>,
     hand_over_scheduled: bool,
     /// Hand-overs whose replies wait for the disk.
@@ -113,11 +105,13 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Returns the actor of this shard; `log` is where its journal goes.
-    pub fn new(state: ShardState, log: Option<LogHandle>) -> Self {
+    /// Returns the actor of this shard; `log` is where its journal goes, and `inbox` is where its
+    /// batches come from.
+    pub fn new(state: ShardState, log: Option<LogHandle>, inbox: Arc<Inbox>) -> Self {
         Shard {
             state,
             log,
+            inbox,
             holds: Holds::default(),
             waiting: Vec::new(),
             turn: Vec::new(),
@@ -127,23 +121,28 @@ impl Shard {
         }
     }
 
-    /// Executes the batches that the mailbox has brought.
+    /// Executes the batches that have come.
     fn run_turn(&mut self, context: &mut Context<Self>) {
-        if self.turn.is_empty() {
+        let mut turn = std::mem::take(&mut self.turn);
+        self.inbox.take(&mut turn);
+        self.execute_all(&mut turn, context);
+        self.turn = turn;
+    }
+
+    /// Executes these batches, in this order.
+    fn execute_all(&mut self, turn: &mut Vec<Execute>, context: &mut Context<Self>) {
+        if turn.is_empty() {
             return;
         }
-        let mut turn = std::mem::take(&mut self.turn);
-        self.state.begin_turn(turn.iter_mut().map(|message| &mut *message.batch));
-        for message in turn.drain(..) {
-            self.execute(message);
+        self.state.begin_turn(turn.iter_mut().map(|execute| &mut *execute.batch));
+        for execute in turn.drain(..) {
+            self.execute(execute);
         }
-        // The buffer serves again.
-        self.turn = turn;
         self.after_turn(context);
     }
 
-    fn execute(&mut self, message: Execute) {
-        let Execute { mut batch, reply } = message;
+    fn execute(&mut self, execute: Execute) {
+        let Execute { mut batch, reply } = execute;
         if self.holds.is_idle() {
             self.state.execute(&mut batch, |_, _| false);
         } else {
@@ -157,10 +156,7 @@ impl Shard {
             Some(log) if self.must_wait(log) => {
                 self.waiting.push(Execute { batch, reply });
             }
-            _ => {
-                // A connection that is gone needs no answer.
-                let _ = reply.send(batch);
-            }
+            _ => reply.send(batch),
         }
     }
 
@@ -271,16 +267,17 @@ impl Shard {
     fn wake(&mut self, context: &mut Context<Self>) {
         let parked = std::mem::take(&mut self.holds.waiting);
         self.holds.waiting_holds = 0;
+        let mut turn = Vec::new();
         for waiting in parked {
             match waiting {
-                Parked::Execute(execute) => self.turn.push(execute),
+                Parked::Execute(execute) => turn.push(execute),
                 Parked::Hold(hold) => {
-                    self.run_turn(context);
+                    self.execute_all(&mut turn, context);
                     self.hold_or_park(hold, context);
                 }
             }
         }
-        self.run_turn(context);
+        self.execute_all(&mut turn, context);
     }
 
     fn hold_or_park(&mut self, message: Hold, context: &mut Context<Self>) {
@@ -299,8 +296,7 @@ fn release(replies: Vec<Execute>, result: Result<(), String>) {
         if let Err(reason) = &result {
             batch.fail_writes(&crate::oplog::misconf(reason));
         }
-        // A connection that is gone needs no answer.
-        let _ = reply.send(batch);
+        reply.send(batch);
     }
 }
 
@@ -313,15 +309,9 @@ impl Actor for Shard {
     }
 }
 
-impl Handler<Execute> for Shard {
-    type Result = ();
-
-    fn handle(&mut self, message: Execute, context: &mut Self::Context) {
-        if self.turn.is_empty() {
-            // Handled when the mailbox is empty: what has arrived until then is one turn.
-            context.notify(RunTurn);
-        }
-        self.turn.push(message);
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.inbox.close();
     }
 }
 

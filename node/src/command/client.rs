@@ -77,7 +77,7 @@ fn describe(client: &Client, now: UnixMillis) -> String {
         client.local,
         client.descriptor,
         names.name,
-        client.idle_seconds(now),
+        client.idle_seconds(),
         client.database.load(Relaxed),
         capacity - input,
         capacity + output + size_of::<Client>(),

@@ -4,45 +4,59 @@
 //! one message with all its commands of this turn, and writes all replies with one call.
 
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use distcache_protocol::error::ProtocolError;
-use distcache_protocol::resp::{ArgRange, DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
+use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
 
 use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
 use super::session::{Replies, Session};
-use crate::actors::shard::Stopped;
-use crate::clock::{self, Ticks};
-use crate::command::{Args, Command, Flags, Run};
+use crate::actors::shard::{Execute, ReplySlot, Stopped};
+use crate::clock::Ticks;
+use crate::command::{Command, Flags, Run};
 use crate::limits::{
-    BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, READ_GROWTH_BYTES_MAX, REPLY_BUFFER_KEPT_BYTES,
+    BATCH_COMMANDS_MAX, INPUT_BUFFER_KEPT_BYTES, READ_BUFFER_BYTES, READ_GROWTH_BYTES_MAX,
+    REPLY_BUFFER_KEPT_BYTES,
 };
-use crate::shard::batch::Batch;
+use crate::shard::batch::{Batch, Requests, Source};
 
 /// A connection and all that belongs to it.
 pub struct Connection {
     stream: TcpStream,
     session: Session,
-    input: BytesMut,
+    /// What has arrived, and the arguments of the requests decoded in this turn. The shards have
+    /// it while they execute them.
+    input: Requests,
     decoder: RequestDecoder,
     /// Lower bound of the bytes that the unfinished request still needs.
     missing: usize,
-    /// Arguments of the requests decoded in this turn.
-    args: Vec<ArgRange>,
-    /// Index behind the last argument of each of those requests.
-    requests: Vec<u32>,
-    /// What this turn has for each shard.
-    #[expect(clippy::vec_box, reason = "a batch travels in its message by its box")]
-    batches: Vec<Box<Batch>>,
-    /// Shards of the commands in `batches`, in request order; not used with one shard.
+    /// Index behind the last argument of each of this turn's requests.
+    ends: Vec<u32>,
+    /// The ways to the shards, in their order.
+    lanes: Vec<Lane>,
+    /// Shards of the commands in `lanes`, in request order; not used with one shard.
     order: Vec<u16>,
     output: ReplyBuffer,
+}
+
+/// A connection's way to a shard and back.
+#[derive(Default)]
+struct Lane {
+    /// What this turn has for the shard; `None` before the first, and while the shard has it.
+    batch: Option<Box<Batch>>,
+    slot: ReplySlot,
+}
+
+impl Lane {
+    fn is_used(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| !batch.is_empty())
+    }
 }
 
 impl Connection {
@@ -52,12 +66,11 @@ impl Connection {
         Connection {
             stream,
             session,
-            input: BytesMut::new(),
+            input: Requests::default(),
             decoder: RequestDecoder::default(),
             missing: 1,
-            args: Vec::new(),
-            requests: Vec::new(),
-            batches: (0..shards).map(|_| Box::default()).collect(),
+            ends: Vec::new(),
+            lanes: (0..shards).map(|_| Lane::default()).collect(),
             order: Vec::new(),
             output: ReplyBuffer::default(),
         }
@@ -69,8 +82,8 @@ impl Connection {
     /// What the socket reported.
     pub async fn serve(mut self) -> io::Result<()> {
         loop {
-            self.reserve();
-            let read = self.stream.read_buf(&mut self.input).await?;
+            reserve(&mut self.input.bytes, self.missing);
+            let read = self.stream.read_buf(&mut self.input.bytes).await?;
             if read == 0 {
                 return Ok(());
             }
@@ -88,27 +101,6 @@ impl Connection {
         }
     }
 
-    /// Makes room for what is expected, in bounded steps: what a client announces costs nothing,
-    /// and what it has sent costs half as much again.
-    fn reserve(&mut self) {
-        let arrived = self.input.len();
-        let room = self.input.capacity() - arrived;
-        if arrived < READ_BUFFER_BYTES {
-            // Half a command in the buffer is no reason to double it.
-            if room < READ_BUFFER_BYTES / 4 {
-                self.input.reserve(READ_BUFFER_BYTES);
-            }
-            return;
-        }
-        if room < self.missing.min(READ_BUFFER_BYTES) {
-            let step = self.missing.min(READ_GROWTH_BYTES_MAX).min(arrived / 2);
-            // Growing in place would double the buffer.
-            let mut grown = BytesMut::with_capacity(arrived + step.max(READ_BUFFER_BYTES));
-            grown.extend_from_slice(&self.input);
-            self.input = grown;
-        }
-    }
-
     /// Tells others what has arrived: a few stores, as this is the request path.
     #[inline]
     fn begin(&mut self, read: usize) -> io::Result<()> {
@@ -116,10 +108,11 @@ impl Connection {
         self.session.counters().input_bytes.add(read as u64);
         let client = self.session.client();
         client.busy.store(true, Relaxed);
-        client.active.store(clock::now().0, Relaxed);
-        client.input_bytes.store(self.input.len(), Relaxed);
-        client.input_capacity.store(self.input.capacity(), Relaxed);
-        if self.input.len() as u64 > self.session.config.query_buffer_max_bytes {
+        client.active.touch();
+        let arrived = self.input.bytes.len();
+        client.input_bytes.store(arrived, Relaxed);
+        client.input_capacity.store(self.input.bytes.capacity(), Relaxed);
+        if arrived as u64 > self.session.config.query_buffer_max_bytes {
             self.session.node.counters.input_limit_closed.fetch_add(1, Relaxed);
             return Err(io::Error::other("client-query-buffer-limit"));
         }
@@ -130,7 +123,7 @@ impl Connection {
     #[inline]
     fn end(&self) {
         let client = self.session.client();
-        client.input_bytes.store(self.input.len(), Relaxed);
+        client.input_bytes.store(self.input.bytes.len(), Relaxed);
         client.busy.store(false, Relaxed);
     }
 
@@ -138,7 +131,8 @@ impl Connection {
     async fn turn(&mut self) -> io::Result<bool> {
         let (consumed, outcome) = self.decode();
         if consumed > 0 {
-            self.execute(consumed).await?;
+            self.execute().await?;
+            forget(&mut self.input, consumed);
         }
         if let Err(error) = &outcome {
             self.output.error(&format!("ERR {error}"));
@@ -154,16 +148,16 @@ impl Connection {
             bulk_bytes_max: self.session.config.proto_bulk_max_bytes,
             authenticated: self.session.authenticated,
         };
-        self.args.clear();
-        self.requests.clear();
+        self.ends.clear();
+        let Requests { bytes, args } = &mut self.input;
         let mut base = 0;
-        while self.requests.len() < BATCH_COMMANDS_MAX {
-            match self.decoder.decode(&mut self.input, base, &mut self.args, &limits) {
+        while self.ends.len() < BATCH_COMMANDS_MAX {
+            match self.decoder.decode(bytes, base, args, &limits) {
                 Ok(Decoded::Request { consumed }) => {
                     base += consumed;
-                    let end = self.args.len() as u32;
-                    if self.requests.last().copied().unwrap_or(0) != end {
-                        self.requests.push(end);
+                    let end = args.len() as u32;
+                    if self.ends.last().copied().unwrap_or(0) != end {
+                        self.ends.push(end);
                     }
                 }
                 Ok(Decoded::Incomplete { missing }) => {
@@ -176,32 +170,32 @@ impl Connection {
         (base, Ok(true))
     }
 
-    async fn execute(&mut self, consumed: usize) -> io::Result<()> {
-        let input = self.input.split_to(consumed).freeze();
-        let requests = std::mem::take(&mut self.requests);
-        let args = std::mem::take(&mut self.args);
-        self.session.counters().commands.add(requests.len() as u64);
+    /// Executes the requests that were decoded.
+    async fn execute(&mut self) -> io::Result<()> {
+        self.session.counters().commands.add(self.ends.len() as u64);
         let mut first = 0;
-        for &end in &requests {
-            let request = &args[first..end as usize];
-            first = end as usize;
+        for index in 0..self.ends.len() {
+            let end = self.ends[index] as usize;
+            let request = first..end;
+            first = end;
             if self.is_unusual() {
-                self.prepare_unusual(&input, request).await?;
+                self.prepare_unusual(request.clone()).await?;
             }
-            match dispatch::admit(&self.session, &input, request) {
+            match dispatch::admit(&self.session, self.input.request(request.clone())) {
                 Ok((command, Route::Shard(shard))) => {
                     self.session.client().last_command.store(command.index, Relaxed);
-                    self.batches[shard as usize].push(command, request);
-                    if self.batches.len() > 1 {
+                    let lane = &mut self.lanes[shard as usize];
+                    lane.batch.get_or_insert_default().push(command, request);
+                    if self.lanes.len() > 1 {
                         self.order.push(shard);
                     }
                 }
                 Ok((command, Route::Here | Route::ManyShards)) => {
-                    self.run_batches(&input).await?;
-                    self.run_here(command, Args::new(&input, request)).await?;
+                    self.run_batches().await?;
+                    self.run_here(command, request).await?;
                 }
                 Err(error) => {
-                    self.run_batches(&input).await?;
+                    self.run_batches().await?;
                     self.session.node.errors.count(&error);
                     error.write(&mut self.output);
                 }
@@ -210,15 +204,12 @@ impl Connection {
                 break;
             }
             if self.session.replies == Replies::Skip {
-                self.run_batches(&input).await?;
+                self.run_batches().await?;
                 self.output.truncate(0);
                 self.session.replies = Replies::On;
             }
         }
-        self.run_batches(&input).await?;
-        self.requests = requests;
-        self.args = args;
-        Ok(())
+        self.run_batches().await
     }
 
     /// Whether a command cannot simply be run: replies are off, or there is a pause.
@@ -229,19 +220,14 @@ impl Connection {
 
     /// Waits while there is a pause, and separates the replies that are not for the client from
     /// those that are.
-    async fn prepare_unusual(
-        &mut self,
-        input: &bytes::Bytes,
-        request: &[ArgRange],
-    ) -> io::Result<()> {
-        self.run_batches(input).await?;
+    async fn prepare_unusual(&mut self, request: Range<usize>) -> io::Result<()> {
+        self.run_batches().await?;
         self.flush().await?;
         if self.session.replies == Replies::SkipNext {
             self.session.replies = Replies::Skip;
         }
-        let Ok((command, _)) = dispatch::admit(&self.session, input, request) else {
-            return Ok(());
-        };
+        let admitted = dispatch::admit(&self.session, self.input.request(request));
+        let Ok((command, _)) = admitted else { return Ok(()) };
         let writes = command.spec.flags.has(Flags::WRITE);
         let client = self.session.client();
         client.blocked.store(true, Relaxed);
@@ -251,7 +237,8 @@ impl Connection {
     }
 
     /// Runs one command that is not for a single shard, and counts it.
-    async fn run_here(&mut self, command: Command, args: Args<'_>) -> io::Result<()> {
+    async fn run_here(&mut self, command: Command, request: Range<usize>) -> io::Result<()> {
+        let args = self.input.request(request);
         self.session.client().last_command.store(command.index, Relaxed);
         let (before, start) = (self.output.len(), Ticks::now());
         let was_muted = self.session.is_muted();
@@ -288,90 +275,99 @@ impl Connection {
     }
 
     /// Sends the commands collected so far to their shards, and adds their replies to the output.
-    async fn run_batches(&mut self, input: &bytes::Bytes) -> io::Result<()> {
-        if self.batches.len() == 1 {
-            return self.run_single(input).await;
+    async fn run_batches(&mut self) -> io::Result<()> {
+        let mut used = (0..self.lanes.len()).filter(|&shard| self.lanes[shard].is_used());
+        match (used.next(), used.next()) {
+            (None, _) => Ok(()),
+            (Some(shard), None) => self.run_one(shard).await,
+            (Some(_), Some(_)) => self.run_many().await,
         }
-        if self.order.is_empty() {
-            return Ok(());
-        }
-        self.run_many(input).await
     }
 
     /// The case of one shard: replies come in request order already.
-    async fn run_single(&mut self, input: &bytes::Bytes) -> io::Result<()> {
-        if self.batches[0].is_empty() {
-            return Ok(());
-        }
-        self.prepare(0, input);
+    async fn run_one(&mut self, shard: usize) -> io::Result<()> {
+        let Some(mut batch) = self.lanes[shard].batch.take() else { return Ok(()) };
+        batch.requests = Source::Own(std::mem::take(&mut self.input));
+        self.prepare(&mut batch);
         loop {
-            let reply = self.send(0).await?;
-            self.batches[0] = reply.await.map_err(|_| Stopped)?;
+            self.send(shard, batch)?;
+            batch = self.lanes[shard].slot.receive().await?;
             if self.output.is_empty() {
-                std::mem::swap(&mut self.output, &mut self.batches[0].replies);
+                std::mem::swap(&mut self.output, &mut batch.replies);
             } else {
-                self.output.raw(self.batches[0].replies.as_bytes());
+                self.output.raw(batch.replies.as_bytes());
             }
-            if self.batches[0].is_done() {
+            if batch.is_done() {
                 break;
             }
             self.flush().await?;
-            self.batches[0].clear_replies();
+            batch.clear_replies();
         }
-        self.batches[0].reset(self.session.version);
+        self.take_home(shard, batch);
+        self.order.clear();
         Ok(())
     }
 
     /// The case of several shards: all work at once, and replies are put in request order.
-    async fn run_many(&mut self, input: &bytes::Bytes) -> io::Result<()> {
-        let mut replies = Vec::with_capacity(self.batches.len());
-        for shard in 0..self.batches.len() {
-            if self.batches[shard].is_empty() {
-                replies.push(None);
-                continue;
+    async fn run_many(&mut self) -> io::Result<()> {
+        let input = Arc::new(std::mem::take(&mut self.input));
+        for shard in 0..self.lanes.len() {
+            if let Some(mut batch) = self.lanes[shard].batch.take_if(|batch| !batch.is_empty()) {
+                batch.requests = Source::Shared(input.clone());
+                self.prepare(&mut batch);
+                self.send(shard, batch)?;
             }
-            self.prepare(shard, input);
-            replies.push(Some(self.send(shard).await?));
         }
+        drop(input);
         // Replies of each shard that are in the output already.
-        let mut taken = vec![0; self.batches.len()];
-        for shard in std::mem::take(&mut self.order) {
-            let shard = shard as usize;
-            if let Some(reply) = replies[shard].take() {
-                self.batches[shard] = reply.await.map_err(|_| Stopped)?;
-            }
-            while taken[shard] == self.batches[shard].ends.len() {
+        let mut taken = vec![0; self.lanes.len()];
+        let order = std::mem::take(&mut self.order);
+        for shard in order.iter().map(|&shard| shard as usize) {
+            let mut batch = match self.lanes[shard].batch.take() {
+                Some(batch) => batch,
+                None => self.lanes[shard].slot.receive().await?,
+            };
+            while taken[shard] == batch.ends.len() {
                 self.flush().await?;
-                self.batches[shard].clear_replies();
+                batch.clear_replies();
                 taken[shard] = 0;
-                let reply = self.send(shard).await?;
-                self.batches[shard] = reply.await.map_err(|_| Stopped)?;
+                self.send(shard, batch)?;
+                batch = self.lanes[shard].slot.receive().await?;
             }
-            let batch = &self.batches[shard];
             let start = taken[shard].checked_sub(1).map_or(0, |last| batch.ends[last] as usize);
             let end = batch.ends[taken[shard]] as usize;
             self.output.raw(&batch.replies.as_bytes()[start..end]);
             taken[shard] += 1;
+            self.lanes[shard].batch = Some(batch);
         }
-        for batch in &mut self.batches {
-            batch.reset(self.session.version);
+        for shard in 0..self.lanes.len() {
+            if let Some(batch) = self.lanes[shard].batch.take_if(|batch| !batch.is_empty()) {
+                self.take_home(shard, batch);
+            }
         }
+        self.order = order;
+        self.order.clear();
         Ok(())
     }
 
-    fn prepare(&mut self, shard: usize, input: &bytes::Bytes) {
-        let batch = &mut self.batches[shard];
-        batch.input = input.clone();
+    /// Takes a batch and its requests back, once all its commands are executed.
+    fn take_home(&mut self, shard: usize, mut batch: Box<Batch>) {
+        if let Some(input) = batch.reset(self.session.version) {
+            self.input = input;
+        }
+        self.lanes[shard].batch = Some(batch);
+    }
+
+    fn prepare(&self, batch: &mut Batch) {
         batch.database = self.session.database;
         batch.touching = self.session.touching;
         batch.client = self.session.id;
         batch.replies.set_version(self.session.version);
     }
 
-    /// Sends a shard its batch, and returns where it will come back.
-    async fn send(&mut self, shard: usize) -> Result<oneshot::Receiver<Box<Batch>>, Stopped> {
-        let batch = std::mem::take(&mut self.batches[shard]);
-        self.session.node.shards[shard].execute(batch).await
+    fn send(&self, shard: usize, batch: Box<Batch>) -> Result<(), Stopped> {
+        let reply = self.lanes[shard].slot.reply();
+        self.session.node.shards[shard].execute(Execute { batch, reply })
     }
 
     /// Writes all replies so far, or forgets them if the client wants none.
@@ -402,6 +398,31 @@ impl Connection {
         }
         self.output.truncate(0);
         Ok(())
+    }
+}
+
+/// Makes room for what is expected, in bounded steps: what a client announces costs nothing, and
+/// what it has sent costs half as much again.
+fn reserve(input: &mut Vec<u8>, missing: usize) {
+    let arrived = input.len();
+    let room = input.capacity() - arrived;
+    if arrived < READ_BUFFER_BYTES {
+        // Half a command in the buffer is no reason to double it.
+        if room < READ_BUFFER_BYTES / 4 {
+            input.reserve_exact(READ_BUFFER_BYTES);
+        }
+    } else if room < missing.min(READ_BUFFER_BYTES) {
+        let step = missing.min(READ_GROWTH_BYTES_MAX).min(arrived / 2);
+        input.reserve_exact(step.max(READ_BUFFER_BYTES));
+    }
+}
+
+/// Removes the requests, which are answered, and the first `consumed` bytes, which they took.
+fn forget(input: &mut Requests, consumed: usize) {
+    input.args.clear();
+    input.bytes.drain(..consumed);
+    if input.bytes.is_empty() && input.bytes.capacity() > INPUT_BUFFER_KEPT_BYTES {
+        input.bytes = Vec::new();
     }
 }
 

@@ -1,10 +1,9 @@
 //! Everything that can reject a command, and where the others go.
 
-use distcache_protocol::resp::ArgRange;
 use distcache_protocol::slot::slot_of;
 
 use super::session::Session;
-use crate::command::{Command, CommandError, Flags, Keys, Run, TABLE};
+use crate::command::{Args, Command, CommandError, Flags, Keys, Run, TABLE};
 use crate::keyspace::ShardId;
 
 /// Where an admitted command runs.
@@ -23,13 +22,8 @@ pub enum Route {
 /// # Errors
 /// The refusal to answer with; nothing was executed.
 #[inline]
-pub fn admit(
-    session: &Session,
-    input: &[u8],
-    args: &[ArgRange],
-) -> Result<(Command, Route), CommandError> {
-    let name = args[0].of(input);
-    let command = find(name, input, args)?;
+pub fn admit(session: &Session, args: Args<'_>) -> Result<(Command, Route), CommandError> {
+    let command = find(args)?;
     if !command.spec.accepts(args.len()) {
         session.node.commands.rejected(command.index);
         let name = TABLE.full_name(command.index).to_owned();
@@ -45,46 +39,46 @@ pub fn admit(
         return Err(CommandError::Other(text.into()));
     }
     let route = match command.spec.run {
-        Run::Keyspace(_) => route(session, command.spec.keys, input, args),
+        Run::Keyspace(_) => route(session, command.spec.keys, args),
         Run::Connection(_) | Run::Node(_) | Run::Subcommand => Route::Here,
     };
     Ok((command, route))
 }
 
-fn find(name: &[u8], input: &[u8], args: &[ArgRange]) -> Result<Command, CommandError> {
-    let Some(command) = TABLE.find(name) else { return Err(unknown_command(input, args)) };
+#[inline]
+fn find(args: Args<'_>) -> Result<Command, CommandError> {
+    let Some(command) = TABLE.find(args.at(0)) else { return Err(unknown_command(args)) };
     let Some(sub) = args.get(1).filter(|_| !command.spec.subcommands.is_empty()) else {
         return Ok(command);
     };
-    let sub = sub.of(input);
     TABLE.find_subcommand(command, sub).ok_or_else(|| unknown_subcommand(command, sub))
 }
 
-fn route(session: &Session, keys: Keys, input: &[u8], args: &[ArgRange]) -> Route {
+fn route(session: &Session, keys: Keys, args: Args<'_>) -> Route {
     let shards = session.node.shards.len() as u16;
     if shards == 1 {
         return Route::Shard(0);
     }
     let mut owners =
-        keys.indices(args.len()).map(|i| ShardId::owner_of(slot_of(args[i].of(input)), shards));
+        keys.indices(args.len()).map(|i| ShardId::owner_of(slot_of(args.at(i)), shards));
     let first = owners.next().unwrap_or(0);
     if owners.all(|owner| owner == first) { Route::Shard(first) } else { Route::ManyShards }
 }
 
 /// Redis's text, which shows the first arguments so that a person sees what was sent.
-fn unknown_command(input: &[u8], args: &[ArgRange]) -> CommandError {
+fn unknown_command(args: Args<'_>) -> CommandError {
     const SHOWN_BYTES_MAX: usize = 128;
     let shown = |bytes: &[u8], most: usize| bytes[..bytes.len().min(most)].to_vec();
     let mut text = b"ERR unknown command '".to_vec();
-    text.extend(shown(args[0].of(input), SHOWN_BYTES_MAX));
+    text.extend(shown(args.at(0), SHOWN_BYTES_MAX));
     text.extend(b"', with args beginning with: ");
     let mut list = Vec::new();
-    for arg in &args[1..] {
+    for arg in args.from(1) {
         if list.len() >= SHOWN_BYTES_MAX {
             break;
         }
         list.push(b'\'');
-        list.extend(shown(arg.of(input), SHOWN_BYTES_MAX - list.len()));
+        list.extend(shown(arg, SHOWN_BYTES_MAX - list.len()));
         list.extend(b"' ");
     }
     text.extend(list);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::task::AbortHandle;
 
-use crate::clock;
+use crate::clock::{self, SharedTicks};
 use crate::records::UnixMillis;
 
 /// No command yet, where an index of the command table stands.
@@ -51,8 +51,8 @@ pub struct Client {
     pub descriptor: i32,
     /// When it came.
     pub connected: UnixMillis,
-    /// When it was last heard of, in Unix milliseconds.
-    pub active: AtomicU64,
+    /// When it was last heard of.
+    pub active: SharedTicks,
     /// Whether a turn is under way, from the first byte read to the last byte written.
     pub busy: AtomicBool,
     /// Whether it waits for `CLIENT PAUSE` to end, or in a blocking command.
@@ -82,14 +82,13 @@ pub struct Client {
 impl Client {
     fn new(id: u64, socket: Socket) -> Self {
         let Socket { address, local, descriptor } = socket;
-        let connected = clock::now();
         Client {
             id,
             address,
             local,
             descriptor,
-            connected,
-            active: AtomicU64::new(connected.0),
+            connected: clock::now(),
+            active: SharedTicks::now(),
             busy: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             database: AtomicU8::new(0),
@@ -112,8 +111,8 @@ impl Client {
     }
 
     /// Seconds since it was last heard of.
-    pub fn idle_seconds(&self, now: UnixMillis) -> u64 {
-        now.0.saturating_sub(self.active.load(Ordering::Relaxed)) / 1000
+    pub fn idle_seconds(&self) -> u64 {
+        self.active.elapsed().as_secs()
     }
 
     /// Bytes that its buffers take.

@@ -28,7 +28,7 @@ pub async fn run(node: Arc<Node>) {
         let mut bytes = node.memory.total();
         for client in clients {
             bytes += client.buffer_bytes();
-            if is_silent(&client, &config, now) {
+            if is_silent(&client, &config) {
                 log::debug!(client = client.id; "closing a silent client");
                 client.kill();
             } else if stalled.is_over(&client, &config, now) {
@@ -41,10 +41,10 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-fn is_silent(client: &Client, config: &Config, now: UnixMillis) -> bool {
+fn is_silent(client: &Client, config: &Config) -> bool {
     config.timeout_s > 0
         && !client.blocked.load(Ordering::Relaxed)
-        && client.idle_seconds(now) > u64::from(config.timeout_s)
+        && client.idle_seconds() > u64::from(config.timeout_s)
 }
 
 /// Clients whose sockets take nothing: how often each had taken all before, and since when.

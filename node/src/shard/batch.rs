@@ -1,14 +1,71 @@
 //! The commands of one connection for one shard, and their replies.
 
-use bytes::Bytes;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
 use distcache_protocol::resp::{ArgRange, ReplyBuffer, RespVersion};
 
-use crate::command::{Command, Flags, Keys};
+use crate::command::{Args, Command, Flags, Keys};
 use crate::keyspace::Keyspace;
 use crate::keyspace::warm::Hint;
 use crate::limits::{BATCH_REPLY_BYTES_MAX, REPLY_BUFFER_KEPT_BYTES};
 
-/// One command of a batch: where its arguments are among the batch's.
+/// What a connection has read.
+#[derive(Debug, Default)]
+pub struct Requests {
+    /// The bytes as they came.
+    pub bytes: Vec<u8>,
+    /// Where the arguments of the complete requests are in them.
+    pub args: Vec<ArgRange>,
+}
+
+impl Requests {
+    /// The arguments of one request, by their places among all.
+    #[inline]
+    pub fn request(&self, places: Range<usize>) -> Args<'_> {
+        Args::new(&self.bytes, &self.args[places])
+    }
+}
+
+/// The requests that a batch is made of. They are not copied: they travel with the batch if it has
+/// all commands of the turn, and are shared if several batches have them.
+#[derive(Debug)]
+pub enum Source {
+    /// This batch has all commands.
+    Own(Requests),
+    /// Other batches have some too.
+    Shared(Arc<Requests>),
+}
+
+impl Source {
+    /// Gives the requests back; of those who share them, the last one does.
+    pub fn into_inner(self) -> Option<Requests> {
+        match self {
+            Source::Own(requests) => Some(requests),
+            Source::Shared(requests) => Arc::into_inner(requests),
+        }
+    }
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source::Own(Requests::default())
+    }
+}
+
+impl Deref for Source {
+    type Target = Requests;
+
+    #[inline]
+    fn deref(&self) -> &Requests {
+        match self {
+            Source::Own(requests) => requests,
+            Source::Shared(requests) => requests,
+        }
+    }
+}
+
+/// One command of a batch: where its arguments are among those of the requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Routed {
     /// The command.
@@ -19,14 +76,21 @@ pub struct Routed {
     pub count: u32,
 }
 
+impl Routed {
+    /// Its arguments.
+    #[inline]
+    pub fn args(self, requests: &Requests) -> Args<'_> {
+        let first = self.first as usize;
+        requests.request(first..first + self.count as usize)
+    }
+}
+
 /// All that a connection has for a shard in one turn. Travels to the shard and back, so that its
 /// allocations serve again.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// The bytes that the arguments are ranges of.
-    pub input: Bytes,
-    /// Arguments of all commands.
-    pub args: Vec<ArgRange>,
+    /// What the commands were decoded from; nothing while the batch is not under way.
+    pub requests: Source,
     /// The commands in the order they came.
     pub commands: Vec<Routed>,
     /// Database that they run in.
@@ -51,15 +115,12 @@ impl Batch {
         self.commands.is_empty()
     }
 
-    /// Adds a command; its arguments are ranges of the input that is set when it is sent.
+    /// Adds a command; its arguments have these places in the requests that are set when the
+    /// batch is sent.
     #[inline]
-    pub fn push(&mut self, command: Command, args: &[ArgRange]) {
-        self.commands.push(Routed {
-            command,
-            first: self.args.len() as u32,
-            count: args.len() as u32,
-        });
-        self.args.extend_from_slice(args);
+    pub fn push(&mut self, command: Command, args: Range<usize>) {
+        let (first, count) = (args.start as u32, args.len() as u32);
+        self.commands.push(Routed { command, first, count });
     }
 
     /// Whether all commands are executed.
@@ -78,7 +139,7 @@ impl Batch {
         debug_assert!(self.hints.len() >= self.executed, "a hint's index is its command's");
         for routed in self.commands[self.hints.len()..].iter().take(most) {
             let Keys::Range { first, .. } = routed.command.spec.keys else { return };
-            let key = self.args[routed.first as usize + first as usize].of(&self.input);
+            let key = routed.args(&self.requests).at(first as usize);
             self.hints.push(keyspace.hint(self.database, key));
         }
     }
@@ -86,9 +147,8 @@ impl Batch {
     /// The keys of the next command.
     pub fn next_keys(&self) -> impl Iterator<Item = &[u8]> {
         self.commands.get(self.executed).into_iter().flat_map(|routed| {
-            let args = &self.args[routed.first as usize..][..routed.count as usize];
-            let keys = routed.command.spec.keys.indices(args.len());
-            keys.map(|index| args[index].of(&self.input))
+            let args = routed.args(&self.requests);
+            routed.command.spec.keys.indices(args.len()).map(move |index| args.at(index))
         })
     }
 
@@ -116,10 +176,8 @@ impl Batch {
         self.ends.clear();
     }
 
-    /// Empties the batch for its next use.
-    pub fn reset(&mut self, version: RespVersion) {
-        self.input = Bytes::new();
-        self.args.clear();
+    /// Empties the batch for its next use; returns the requests, unless others share them.
+    pub fn reset(&mut self, version: RespVersion) -> Option<Requests> {
         self.commands.clear();
         self.executed = 0;
         self.hints.clear();
@@ -129,5 +187,6 @@ impl Batch {
         }
         self.replies.truncate(0);
         self.replies.set_version(version);
+        std::mem::take(&mut self.requests).into_inner()
     }
 }

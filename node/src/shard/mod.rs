@@ -168,8 +168,7 @@ impl ShardState {
             if batch.executed >= batch.hints.len() {
                 self.warm(std::iter::once(&mut *batch), WARMED_COMMANDS);
             }
-            let ranges = &batch.args[routed.first as usize..][..routed.count as usize];
-            let args = Args::new(&batch.input, ranges);
+            let args = routed.args(&batch.requests);
             self.keyspace.expect(batch.hints.get(batch.executed).copied());
             self.run(routed.command, args, &mut batch.replies);
             batch.ends.push(batch.replies.len() as u32);

@@ -10,12 +10,12 @@ use distcache_recovery::{FrameBuilder, PartitionId};
 use tokio::sync::oneshot;
 
 use super::copying::CopyPartitions;
-use super::{Execute, HandOver, Hold, Load, Release, Shard, Visit};
+use super::inbox::{Execute, Inbox, Notice};
+use super::{HandOver, Hold, Load, Release, RunTurn, Shard, Visit};
 use crate::command::{Command, CommandError};
 use crate::keyspace::KeyspaceStats;
 use crate::oplog::load::LoadBlock;
 use crate::shard::ShardState;
-use crate::shard::batch::Batch;
 use crate::shard::holds::{Held, Ticket, Wanted};
 
 /// The shard has stopped, and the node with it.
@@ -31,37 +31,44 @@ impl From<Stopped> for std::io::Error {
 
 /// The way to a shard from any thread.
 #[derive(Clone)]
-pub struct ShardHandle(Addr<Shard>);
+pub struct ShardHandle {
+    address: Addr<Shard>,
+    inbox: Arc<Inbox>,
+}
 
 impl ShardHandle {
     /// Starts a shard on an arbiter; `make` runs there.
-    pub fn start(arbiter: &ArbiterHandle, make: impl FnOnce() -> Shard + Send + 'static) -> Self {
-        ShardHandle(Shard::start_in_arbiter(arbiter, move |_| make()))
+    pub fn start(
+        arbiter: &ArbiterHandle,
+        make: impl FnOnce(Arc<Inbox>) -> Shard + Send + 'static,
+    ) -> Self {
+        let inbox = Arc::new(Inbox::new());
+        let of_shard = inbox.clone();
+        let address = Shard::start_in_arbiter(arbiter, move |_| make(of_shard));
+        ShardHandle { address, inbox }
     }
 
-    /// Sends a batch, waiting for a place in the mailbox. Returns where it will come back.
+    /// Sends a batch; it comes back in the slot of its reply.
     ///
     /// # Errors
     /// [`Stopped`].
     #[inline]
-    pub async fn execute(
-        &self,
-        batch: Box<Batch>,
-    ) -> Result<oneshot::Receiver<Box<Batch>>, Stopped> {
-        let (reply, receiver) = oneshot::channel();
-        self.send(Execute { batch, reply }).await?;
-        Ok(receiver)
+    pub fn execute(&self, execute: Execute) -> Result<(), Stopped> {
+        if self.inbox.put(execute)? == Notice::Needed {
+            #[expect(clippy::disallowed_methods, reason = "one each time the inbox is emptied")]
+            self.address.do_send(RunTurn);
+        }
+        Ok(())
     }
 
-    #[inline]
     async fn send<M>(&self, message: M) -> Result<(), Stopped>
     where
         M: Message<Result = ()> + Send + 'static,
         Shard: Handler<M>,
     {
-        match self.0.try_send(message) {
+        match self.address.try_send(message) {
             Ok(()) => Ok(()),
-            Err(SendError::Full(message)) => self.0.send(message).await.map_err(|_| Stopped),
+            Err(SendError::Full(message)) => self.address.send(message).await.map_err(|_| Stopped),
             Err(SendError::Closed(_)) => Err(Stopped),
         }
     }
@@ -115,13 +122,13 @@ impl ShardHandle {
         &self,
         visit: impl FnOnce(&mut ShardState) -> R + Send + 'static,
     ) -> Result<R, Stopped> {
-        self.0.send(Visit { visit: Box::new(visit) }).await.map_err(|_| Stopped)
+        self.address.send(Visit { visit: Box::new(visit) }).await.map_err(|_| Stopped)
     }
 
     /// Applies the shard's part of a block of the log. The loader bounds the blocks under way.
     #[expect(clippy::disallowed_methods, reason = "the loader's gate bounds the queue")]
     pub fn load(&self, block: LoadBlock) {
-        self.0.do_send(Load { block });
+        self.address.do_send(Load { block });
     }
 
     /// Hands the journal over to the log, so that what follows in the log comes behind it.
@@ -129,6 +136,6 @@ impl ShardHandle {
     /// # Errors
     /// [`Stopped`].
     pub async fn hand_over(&self) -> Result<(), Stopped> {
-        self.0.send(HandOver).await.map_err(|_| Stopped)
+        self.address.send(HandOver).await.map_err(|_| Stopped)
     }
 }
