@@ -1,12 +1,13 @@
 //! The actors: thin shells around the pure parts.
 //!
 //! ```text
-//! connections, coordinators --Execute, Hold, Release, Visit--> Shard (one a core)
+//! connections, coordinators --RunTurn, Hold, Release, Visit--> Shard (one a core)
 //!                                                              |
 //!                     Append, WriteChunk, EndSnapshot, Sync    v
 //! coordinators --------------------------------------------> OpLog (one, on its own thread)
 //! ```
 //!
+//! A shard's batches do not travel in messages: they wait in its inbox, and `RunTurn` tells it so.
 //! A shard's mailbox is bounded by messages (`SHARD_MAILBOX`), the log's by the bytes queued for
 //! it (`LOG_QUEUE_BYTES_MAX`). Stop order: connections, shards, log.
 

@@ -7,16 +7,14 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use distcache_protocol::error::ProtocolError;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
 use super::session::{Replies, Session};
+use super::socket::Socket;
 use crate::actors::shard::{Execute, ReplySlot, Stopped};
 use crate::clock::Ticks;
 use crate::command::{Command, Flags, Run};
@@ -28,7 +26,7 @@ use crate::shard::batch::{Batch, Requests, Source};
 
 /// A connection and all that belongs to it.
 pub struct Connection {
-    stream: TcpStream,
+    socket: Socket,
     session: Session,
     /// What has arrived, and the arguments of the requests decoded in this turn. The shards have
     /// it while they execute them.
@@ -61,10 +59,10 @@ impl Lane {
 
 impl Connection {
     /// Returns the connection of a socket.
-    pub fn new(stream: TcpStream, session: Session) -> Self {
+    pub fn new(socket: Socket, session: Session) -> Self {
         let shards = session.node.shards.len();
         Connection {
-            stream,
+            socket,
             session,
             input: Requests::default(),
             decoder: RequestDecoder::default(),
@@ -83,7 +81,7 @@ impl Connection {
     pub async fn serve(mut self) -> io::Result<()> {
         loop {
             reserve(&mut self.input.bytes, self.missing);
-            let read = self.stream.read_buf(&mut self.input.bytes).await?;
+            let read = self.socket.read(&mut self.input.bytes).await?;
             if read == 0 {
                 return Ok(());
             }
@@ -391,7 +389,7 @@ impl Connection {
             self.session.node.counters.output_limit_closed.fetch_add(1, Relaxed);
             return Err(io::Error::other("client-output-buffer-limit"));
         }
-        self.stream.write_all(self.output.as_bytes()).await?;
+        self.socket.write(self.output.as_bytes()).await?;
         self.session.client().written();
         if self.output.capacity() > REPLY_BUFFER_KEPT_BYTES {
             self.output = ReplyBuffer::new(self.session.version);
@@ -431,7 +429,7 @@ impl Drop for Connection {
         if self.session.client().output_bytes.load(Relaxed) > 0 {
             // The client does not read: without a reset the system would keep what it did not
             // take, and the client would never learn that the connection has ended.
-            let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            let _ = self.socket.reset_on_close();
         }
     }
 }

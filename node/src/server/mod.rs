@@ -3,7 +3,7 @@
 //! - [`dispatch`]: every rejection, and the route of what is admitted;
 //! - [`connection`]: one task a client;
 //! - [`coordinate`]: commands whose keys live on several shards;
-//! - [`session`]: what is remembered of a client;
+//! - [`session`], [`socket`]: what is remembered of a client, and the way to it;
 //! - [`registry`]: the clients as others see them;
 //! - [`counters`], [`pause`], [`sweep`]: statistics, `CLIENT PAUSE`, closing those that must go.
 
@@ -14,6 +14,7 @@ pub mod dispatch;
 pub mod pause;
 pub mod registry;
 pub mod session;
+pub mod socket;
 pub mod sweep;
 
 use std::io;
@@ -33,8 +34,9 @@ use crate::compaction;
 use crate::node::Node;
 use crate::shard::ShardState;
 use connection::Connection;
-use registry::{Client, Registered, Socket};
+use registry::{Client, Registered};
 use session::Session;
+use socket::Socket;
 
 /// How long accepting rests after an error, such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -67,7 +69,7 @@ async fn accept_one(
     let (stream, address) = listener.accept().await?;
     let config = node.config.current();
     let Ok(local) = stream.local_addr() else { return Ok(None) };
-    let socket = Socket { address, local, descriptor: stream.as_raw_fd() };
+    let socket = registry::Socket { address, local, descriptor: stream.as_raw_fd() };
     let Some(client) = node.clients.add(socket, config.maxclients) else {
         refuse(node, &stream, address);
         return Ok(None);
@@ -115,14 +117,14 @@ fn start(
     let node = node.clone();
     arbiter.spawn_fn(move || {
         // Whatever happens to the task, the client leaves the registry with it.
-        let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => stream,
+        let socket = match Socket::new(stream) {
+            Ok(socket) => socket,
             Err(_) => return drop(Registered::new(node.clients.clone(), client)),
         };
         let session = Session::new(node, client.clone(), thread);
         let task = actix_rt::spawn(async move {
             let id = session.id;
-            if let Err(error) = Connection::new(stream, session).serve().await {
+            if let Err(error) = Connection::new(socket, session).serve().await {
                 log::debug!(client = id, error = error.to_string().as_str(); "connection ended");
             }
         });

@@ -42,7 +42,7 @@ impl ShardHandle {
         arbiter: &ArbiterHandle,
         make: impl FnOnce(Arc<Inbox>) -> Shard + Send + 'static,
     ) -> Self {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::open());
         let of_shard = inbox.clone();
         let address = Shard::start_in_arbiter(arbiter, move |_| make(of_shard));
         ShardHandle { address, inbox }

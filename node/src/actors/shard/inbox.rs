@@ -38,7 +38,7 @@ pub struct Inbox {
 
 impl Inbox {
     /// Returns an empty inbox.
-    pub fn new() -> Self {
+    pub fn open() -> Self {
         Inbox { batches: Mutex::new(Some(Vec::new())) }
     }
 
@@ -148,4 +148,88 @@ impl Drop for Reply {
 #[inline]
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::task::{Context, Wake};
+
+    use super::*;
+
+    fn batch(client: u64) -> Box<Batch> {
+        Box::new(Batch { client, ..Batch::default() })
+    }
+
+    fn execute(client: u64, slot: &ReplySlot) -> Execute {
+        Execute { batch: batch(client), reply: slot.reply() }
+    }
+
+    /// Looks once whether the batch is back: its client, or nothing yet.
+    fn look(slot: &ReplySlot) -> Option<Result<u64, Stopped>> {
+        let looked = pin!(slot.receive()).poll(&mut Context::from_waker(Waker::noop()));
+        match looked {
+            Poll::Ready(received) => Some(received.map(|batch| batch.client)),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn only_the_first_batch_in_an_empty_inbox_needs_a_notice() {
+        let (inbox, slot) = (Inbox::open(), ReplySlot::default());
+        let mut turn = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(inbox.put(execute(1, &slot)).unwrap(), Notice::Needed);
+            assert_eq!(inbox.put(execute(2, &slot)).unwrap(), Notice::Given);
+            inbox.take(&mut turn);
+            let clients: Vec<u64> = turn.drain(..).map(|execute| execute.batch.client).collect();
+            assert_eq!(clients, [1, 2]);
+        }
+        inbox.take(&mut turn);
+        assert!(turn.is_empty());
+    }
+
+    #[test]
+    fn a_slot_serves_for_one_batch_after_the_other() {
+        let slot = ReplySlot::default();
+        for client in 1..3 {
+            let reply = slot.reply();
+            assert!(look(&slot).is_none());
+            reply.send(batch(client));
+            assert_eq!(look(&slot).unwrap().unwrap(), client);
+            assert!(look(&slot).is_none());
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_batch_is_woken_when_it_comes_back() {
+        #[derive(Default)]
+        struct Woken(AtomicUsize);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let (woken, slot) = (Arc::new(Woken::default()), ReplySlot::default());
+        let reply = slot.reply();
+        let waker = Waker::from(woken.clone());
+        let mut receive = pin!(slot.receive());
+        assert!(receive.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(woken.0.load(Relaxed), 0);
+        reply.send(batch(7));
+        assert_eq!(woken.0.load(Relaxed), 1);
+        assert!(receive.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    }
+
+    #[test]
+    fn a_stopped_shard_loses_what_waits_and_takes_no_more() {
+        let (inbox, slot) = (Inbox::open(), ReplySlot::default());
+        assert_eq!(inbox.put(execute(1, &slot)).unwrap(), Notice::Needed);
+        assert!(look(&slot).is_none());
+        inbox.close();
+        assert!(look(&slot).unwrap().is_err());
+        assert!(inbox.put(execute(2, &slot)).is_err());
+        assert!(look(&slot).unwrap().is_err());
+    }
 }
