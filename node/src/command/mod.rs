@@ -354,10 +354,9 @@ const PLACES: usize = 1024;
 /// A name in lower case, as a number; `None` if no command has one so long.
 #[inline]
 fn packed(name: &[u8]) -> Option<u128> {
-    let mut packed = [0; NAME_BYTES_MAX];
-    packed.get_mut(..name.len())?.copy_from_slice(name);
-    packed.make_ascii_lowercase();
-    Some(u128::from_le_bytes(packed))
+    // Byte by byte: most names have three or four.
+    let pack = |packed: u128, byte: &u8| packed << 8 | u128::from(byte.to_ascii_lowercase());
+    (name.len() <= NAME_BYTES_MAX).then(|| name.iter().rev().fold(0, pack))
 }
 
 /// Where the search for a name begins: Fibonacci hashing (D. Knuth, TAOCP 6.4).

@@ -104,12 +104,18 @@ impl RequestDecoder {
         limits: &DecodeLimits,
     ) -> Result<Decoded, ProtocolError> {
         if self.remaining == 0 {
-            let Some(end) = self.find_line_end(request, 0) else {
-                return self.no_line(request.len(), ProtocolError::MultibulkLineTooLong);
+            let (count, end) = match short_line(request, 0) {
+                Some((count, end)) => (count as i64, end),
+                None => {
+                    let Some(end) = self.find_line_end(request, 0) else {
+                        return self.no_line(request.len(), ProtocolError::MultibulkLineTooLong);
+                    };
+                    let count = parse_integer(&request[1..end])
+                        .filter(|&count| count <= limits::ARGUMENTS_MAX as i64)
+                        .ok_or(ProtocolError::InvalidMultibulkLength)?;
+                    (count, end)
+                }
             };
-            let count = parse_integer(&request[1..end])
-                .filter(|&count| count <= limits::ARGUMENTS_MAX as i64)
-                .ok_or(ProtocolError::InvalidMultibulkLength)?;
             if count <= 0 {
                 self.reset();
                 return Ok(Decoded::Request { consumed: end + 2 });
@@ -149,6 +155,15 @@ impl RequestDecoder {
     ) -> Result<Option<ArgRange>, ProtocolError> {
         let length = match self.bulk {
             Some(length) => length,
+            None if let Some((length, end)) = short_line(request, self.position)
+                && request[self.position] == b'$'
+                && length as u64 <= limits.bulk_bytes_max =>
+            {
+                self.position = end + 2;
+                self.searched = self.position;
+                self.bulk = Some(length);
+                length
+            }
             None => {
                 let Some(end) = self.find_line_end(request, self.position) else {
                     if request.len() - self.position > limits::INLINE_BYTES_MAX {
@@ -238,6 +253,26 @@ fn shift(arg: ArgRange, base: usize) -> ArgRange {
 
 fn unshift(arg: ArgRange, base: usize) -> ArgRange {
     ArgRange { start: arg.start - base as u32, end: arg.end - base as u32 }
+}
+
+/// Reads a line of one byte and a small number, the form of nearly all lines, in one pass: returns
+/// the number and the offset of the line's end. `None`: the line is not there yet, or any other.
+#[inline]
+fn short_line(request: &[u8], from: usize) -> Option<(usize, usize)> {
+    /// Longer lines are looked at again: their arguments cost more than that.
+    const DIGITS_MAX: usize = 3;
+    let digits = request.get(from + 1..)?;
+    let mut number = 0;
+    for (at, &byte) in digits.iter().enumerate().take(DIGITS_MAX + 1) {
+        match byte {
+            b'\r' if at > 0 && at + 1 < digits.len() => return Some((number, from + 1 + at)),
+            // A zero in front is an error, which is not told here.
+            b'0' if at == 0 => return None,
+            b'0'..=b'9' if at < DIGITS_MAX => number = number * 10 + usize::from(byte - b'0'),
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Parses `$<length>` and checks the length.
