@@ -6,10 +6,12 @@
 //! to the operation log, and the connection writes the replies in request order.
 //!
 //! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
-//! [`node`], [`monitor`], [`start`], [`config`], [`logger`], [`process`], [`limits`], [`clock`].
+//! [`node`], [`monitor`], [`cluster`], [`start`], [`config`], [`logger`], [`process`],
+//! [`limits`], [`clock`].
 
 pub mod actors;
 pub mod clock;
+pub mod cluster;
 pub mod command;
 pub mod compaction;
 pub mod config;

@@ -8,10 +8,12 @@ use std::fmt;
 
 use bincode::error::DecodeError;
 use bincode::{BorrowDecode, Decode, Encode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A partition: 16 consecutive hash slots, `0..1024`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize,
+)]
 pub struct PartitionId(pub u16);
 
 /// The number of a record in the log of one node; the first record has 0.
@@ -33,7 +35,9 @@ impl SequenceNumber {
 pub struct UnixMillis(pub u64);
 
 /// The ownership epoch of a partition; a lone node stays in epoch 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Epoch(pub u64);
 
 macro_rules! display_as_number {

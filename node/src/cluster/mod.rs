@@ -1,0 +1,5 @@
+//! The cluster: who is a member of it, and which node owns which partition.
+//!
+//! Modules in reading order: [`table`].
+
+pub mod table;

@@ -1,0 +1,511 @@
+//! Random histories, and the situations that the protocol is made for.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::keyspace::location::partition_of;
+
+const CLUSTER: ClusterId = ClusterId(7);
+
+fn announce(incarnation: u64) -> Announcement {
+    let addresses = NodeAddresses { bus: "h:12050".into(), ..NodeAddresses::default() };
+    let incarnation = Incarnation(incarnation);
+    Announcement { incarnation, addresses, zone: String::new(), weight: 100, role: Role::Data }
+}
+
+/// A cluster whose log is written by the test.
+struct Cluster {
+    state: State,
+}
+
+impl Cluster {
+    /// Nodes `0..nodes`, each with its number as incarnation; node 0 owns everything.
+    fn of(nodes: u64, partitions: u16) -> Self {
+        let mut cluster = Cluster { state: State::with_partitions(partitions) };
+        let announcement = announce(0);
+        cluster.ok(Entry::Create { cluster: CLUSTER, node: NodeId(0), announcement });
+        for node in 1..nodes {
+            cluster.ok(Entry::NodeJoin { node: NodeId(node), announcement: announce(node) });
+        }
+        cluster
+    }
+
+    fn apply(&mut self, entry: &Entry) -> Outcome {
+        let before = self.state.clone();
+        let outcome = apply(&mut self.state, before.version + 1, entry);
+        check_invariants(&self.state).unwrap_or_else(|error| panic!("{entry:?}: {error}"));
+        check_transition(&before, &self.state).unwrap_or_else(|e| panic!("{entry:?}: {e}"));
+        if outcome != Outcome::Applied {
+            let version = self.state.version;
+            assert_eq!(self.state, State { version, ..before }, "{entry:?}: {outcome:?}");
+        }
+        outcome
+    }
+
+    #[track_caller]
+    fn ok(&mut self, entry: Entry) {
+        assert_eq!(self.apply(&entry), Outcome::Applied, "{entry:?}");
+        assert_ne!(self.apply(&entry), Outcome::Applied, "{entry:?} a second time");
+    }
+
+    fn first(&self) -> &Partition {
+        &self.state.partitions[0]
+    }
+
+    /// A change of the first partition, in its present epoch.
+    fn entry(&self, change: Change) -> Entry {
+        Entry::Partition { partition: PartitionId(0), expect_epoch: self.first().epoch, change }
+    }
+
+    #[track_caller]
+    fn change(&mut self, change: Change) {
+        self.ok(self.entry(change));
+    }
+
+    #[track_caller]
+    fn refused(&mut self, change: Change) -> Refusal {
+        match self.apply(&self.entry(change)) {
+            Outcome::Refused(refusal) => refusal,
+            outcome => panic!("{change:?}: {outcome:?}"),
+        }
+    }
+
+    /// Node 1 is to take the first partition from node 0.
+    fn begin(&mut self) {
+        self.change(begin(1));
+    }
+
+    fn restart(&mut self, node: u64, incarnation: u64) {
+        let announcement = announce(incarnation);
+        self.ok(Entry::NodeUp { node: NodeId(node), announcement });
+    }
+
+    fn down(&mut self, node: u64) {
+        let incarnation = self.state.nodes[&NodeId(node)].incarnation;
+        self.ok(Entry::NodeDown { node: NodeId(node), incarnation });
+    }
+}
+
+const MOVE: MoveId = MoveId(1);
+const JOIN: Change = Change::JoinIsr { move_id: MOVE };
+const CANCEL: Change = Change::CancelMove { move_id: MOVE };
+const SWITCH: Change =
+    Change::Switch { move_id: MOVE, from: NodeId(0), to: NodeId(1), sequence: StreamSequence(9) };
+
+fn begin(target: u64) -> Change {
+    Change::BeginMove {
+        move_id: MOVE,
+        target: NodeId(target),
+        incarnation: Incarnation(target),
+        then: Then::BecomePrimary,
+        drop: Some(NodeId(0)),
+    }
+}
+
+fn promote(to: u64) -> Change {
+    Change::Promote { to: NodeId(to), unclean: false }
+}
+
+#[test]
+fn the_first_node_owns_all_slots() {
+    let cluster = Cluster::of(1, PARTITIONS);
+    for slot in 0..distcache_protocol::slot::SLOTS {
+        assert_eq!(cluster.state.serving_owner(partition_of(slot)), Some(NodeId(0)));
+    }
+    assert_eq!(cluster.state.serving_owner(PartitionId(PARTITIONS)), None);
+}
+
+#[test]
+fn a_partition_moves_and_the_old_copy_is_dropped_last() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
+    assert_eq!(cluster.refused(SWITCH), Refusal::NotReady(MOVE));
+    cluster.change(JOIN);
+    assert_eq!(cluster.first().isr, [NodeId(0), NodeId(1)]);
+    assert_eq!(cluster.first().primary, Some(NodeId(0)));
+    cluster.change(SWITCH);
+    assert_eq!(cluster.first().primary, Some(NodeId(1)));
+    assert_eq!(cluster.first().serve_from, StreamSequence(9));
+    assert_eq!(cluster.refused(CANCEL), Refusal::MoveDecided(MOVE));
+    cluster.change(Change::ShrinkIsr { remove: NodeId(0) });
+    assert_eq!(cluster.first().isr, [NodeId(1)]);
+    assert_eq!(cluster.first().joining, None);
+    assert_eq!(cluster.state.held_by(NodeId(0)), None);
+    for late in [begin(1), JOIN, SWITCH] {
+        assert_eq!(cluster.apply(&cluster.entry(late)), Outcome::AlreadyApplied, "{late:?}");
+    }
+    assert_eq!(cluster.refused(CANCEL), Refusal::MoveDecided(MOVE));
+}
+
+#[test]
+fn a_switch_that_comes_behind_the_cancellation_does_nothing() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
+    cluster.change(JOIN);
+    let late = cluster.entry(SWITCH);
+    cluster.change(CANCEL);
+    assert_eq!(cluster.first().isr, [NodeId(0)]);
+    assert_eq!(cluster.apply(&late), Outcome::Refused(Refusal::MoveCancelled(MOVE)));
+    assert_eq!(cluster.refused(JOIN), Refusal::MoveCancelled(MOVE));
+}
+
+#[test]
+fn a_move_to_a_replica_needs_no_copy_and_its_cancellation_keeps_the_replica() {
+    let mut cluster = Cluster::of(2, 1);
+    let Change::BeginMove { move_id, target, incarnation, .. } = begin(1) else { unreachable!() };
+    let (then, drop) = (Then::Replica, None);
+    cluster.change(Change::BeginMove { move_id, target, incarnation, then, drop });
+    cluster.change(JOIN);
+    assert_eq!(cluster.first().joining, None);
+    let (move_id, then) = (MoveId(2), Then::BecomePrimary);
+    cluster.change(Change::BeginMove { move_id, target, incarnation, then, drop });
+    cluster.change(Change::CancelMove { move_id });
+    assert_eq!(cluster.first().isr, [NodeId(0), NodeId(1)]);
+    let (move_id, from, to) = (MoveId(3), NodeId(0), NodeId(1));
+    cluster.change(Change::BeginMove { move_id, target, incarnation, then, drop });
+    cluster.change(Change::Switch { move_id, from, to, sequence: StreamSequence(1) });
+    assert_eq!(cluster.first().primary, Some(to));
+    assert_eq!(cluster.first().isr, [NodeId(0), NodeId(1)]);
+}
+
+#[test]
+fn moves_go_only_to_members_that_can_hold_data_and_run_as_announced() {
+    let mut cluster = Cluster::of(5, 1);
+    let witness = Announcement { role: Role::Witness, ..announce(9) };
+    cluster.ok(Entry::NodeJoin { node: NodeId(9), announcement: witness });
+    cluster.ok(Entry::NodeLeaving { node: NodeId(2) });
+    cluster.down(3);
+    cluster.restart(4, 40);
+    assert_eq!(cluster.refused(begin(0)), Refusal::IsPrimary(NodeId(0)));
+    for node in [2, 3, 9] {
+        assert_eq!(cluster.refused(begin(node)), Refusal::TakesNoPartitions(NodeId(node)));
+    }
+    let (node, current) = (NodeId(4), Incarnation(40));
+    assert_eq!(cluster.refused(begin(4)), Refusal::StaleIncarnation { node, current });
+    assert_eq!(cluster.refused(begin(8)), Refusal::UnknownNode(NodeId(8)));
+    let Change::BeginMove { move_id, target, incarnation, then, .. } = begin(1) else {
+        unreachable!()
+    };
+    let drop = Some(NodeId(1));
+    let change = Change::BeginMove { move_id, target, incarnation, then, drop };
+    assert_eq!(cluster.refused(change), Refusal::CannotDrop(NodeId(1)));
+    cluster.begin();
+    let Change::BeginMove { target, incarnation, then, drop, .. } = begin(1) else {
+        unreachable!()
+    };
+    let change = Change::BeginMove { move_id: MoveId(2), target, incarnation, then, drop };
+    assert_eq!(cluster.refused(change), Refusal::MoveUnderWay(MOVE));
+}
+
+#[test]
+fn a_lone_owner_that_restarts_stays_the_owner_in_a_new_epoch() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
+    let (before, late) = (cluster.first().epoch, cluster.entry(JOIN));
+    cluster.restart(0, 100);
+    assert_eq!(cluster.first().primary, Some(NodeId(0)));
+    assert_eq!(cluster.first().epoch, Epoch(before.0 + 1));
+    assert_eq!(cluster.apply(&late), Outcome::Refused(Refusal::MoveCancelled(MOVE)));
+}
+
+#[test]
+fn a_source_that_dies_while_the_target_is_in_sync_is_replaced_by_it() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
+    cluster.change(JOIN);
+    let late = cluster.entry(SWITCH);
+    assert_eq!(cluster.refused(promote(1)), Refusal::PrimaryUp(NodeId(0)));
+    cluster.down(0);
+    cluster.change(promote(1));
+    assert_eq!(cluster.first().isr, [NodeId(1)]);
+    assert!(!cluster.apply(&late).is_success());
+    cluster.restart(0, 100);
+    assert_eq!(cluster.first().primary, Some(NodeId(1)));
+}
+
+#[test]
+fn a_promotion_that_was_proposed_before_the_primary_came_back_does_nothing() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
+    cluster.change(JOIN);
+    cluster.down(0);
+    let late = cluster.entry(promote(1));
+    cluster.ok(Entry::NodeUp { node: NodeId(0), announcement: announce(0) });
+    assert_eq!(cluster.apply(&late), Outcome::Refused(Refusal::PrimaryUp(NodeId(0))));
+    cluster.change(SWITCH);
+}
+
+#[test]
+fn after_a_restart_of_all_the_whole_set_waits_until_one_is_chosen() {
+    let mut cluster = Cluster::of(3, 1);
+    cluster.begin();
+    cluster.change(JOIN);
+    cluster.down(0);
+    cluster.down(1);
+    cluster.restart(0, 100);
+    assert!(cluster.first().recovering);
+    cluster.restart(1, 101);
+    assert_eq!(cluster.first().isr, [NodeId(0), NodeId(1)]);
+    assert_eq!(cluster.state.serving_owner(PartitionId(0)), None);
+    assert_eq!(cluster.refused(promote(2)), Refusal::NotInSync(NodeId(2)));
+    assert_eq!(
+        cluster.refused(Change::AssignEmpty { to: NodeId(2) }),
+        Refusal::CopyExists(NodeId(0))
+    );
+    cluster.change(promote(1));
+    assert_eq!(cluster.first().isr, [NodeId(1)]);
+    assert!(!cluster.first().recovering);
+}
+
+#[test]
+fn a_lost_partition_is_given_up_only_when_that_is_said() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.down(0);
+    assert_eq!(cluster.refused(promote(1)), Refusal::NotInSync(NodeId(1)));
+    cluster.change(Change::AssignEmpty { to: NodeId(1) });
+    cluster.restart(0, 100);
+    cluster.down(1);
+    cluster.change(Change::Promote { to: NodeId(0), unclean: true });
+    assert_eq!(cluster.first().isr, [NodeId(0)]);
+}
+
+#[test]
+fn a_node_leaves_when_it_has_nothing_left_and_remembers_that_it_was_leaving() {
+    let mut cluster = Cluster::of(2, 1);
+    let (zero, one) = (NodeId(0), NodeId(1));
+    let forget = |node| Entry::NodeForget { node };
+    assert_eq!(cluster.apply(&forget(one)), Outcome::Refused(Refusal::NotLeaving(one)));
+    cluster.ok(Entry::NodeLeaving { node: zero });
+    let left = Refusal::StillHolds { node: zero, partition: PartitionId(0) };
+    assert_eq!(cluster.apply(&forget(zero)), Outcome::Refused(left));
+    let last = Outcome::Refused(Refusal::LastDataNode(one));
+    cluster.begin();
+    assert_eq!(cluster.apply(&Entry::NodeLeaving { node: one }), last);
+    cluster.down(0);
+    cluster.restart(0, 100);
+    assert_eq!(cluster.state.nodes[&zero].status, Status::Leaving);
+    let Change::BeginMove { target, incarnation, then, drop, .. } = begin(1) else {
+        unreachable!()
+    };
+    let move_id = MoveId(2);
+    cluster.change(Change::BeginMove { move_id, target, incarnation, then, drop });
+    cluster.change(Change::JoinIsr { move_id });
+    let sequence = StreamSequence(1);
+    cluster.change(Change::Switch { move_id, from: zero, to: one, sequence });
+    cluster.change(Change::ShrinkIsr { remove: zero });
+    cluster.ok(forget(zero));
+    assert_eq!(cluster.state.nodes.len(), 1);
+}
+
+#[test]
+fn a_second_node_with_the_same_id_is_refused() {
+    let mut cluster = Cluster::of(2, 1);
+    let (node, incarnation) = (NodeId(1), Incarnation(1));
+    let entry = Entry::NodeJoin { node, announcement: announce(50) };
+    let known = Outcome::Refused(Refusal::NodeKnown { node, incarnation });
+    assert_eq!(cluster.apply(&entry), known);
+    let other = Entry::Create { cluster: ClusterId(8), node, announcement: announce(1) };
+    let exists = Outcome::Refused(Refusal::ClusterExists(CLUSTER));
+    assert_eq!(cluster.apply(&other), exists);
+}
+
+#[test]
+fn announcements_and_the_number_of_members_are_bounded() {
+    let mut cluster = Cluster::of(limits::NODES_MAX as u64, 1);
+    let node = NodeId(9999);
+    let entry = Entry::NodeJoin { node, announcement: announce(1) };
+    assert_eq!(cluster.apply(&entry), Outcome::Refused(Refusal::TooManyNodes));
+    let zone = "z".repeat(limits::ANNOUNCED_BYTES_MAX + 1);
+    let announcement = Announcement { zone, ..announce(1) };
+    let entry = Entry::NodeUp { node: NodeId(1), announcement };
+    assert_eq!(cluster.apply(&entry), Outcome::Refused(Refusal::AnnouncementTooLong));
+}
+
+#[test]
+fn nothing_happens_before_the_cluster_is_created() {
+    let mut state = State::new();
+    let entry = Entry::NodeJoin { node: NodeId(1), announcement: announce(1) };
+    assert_eq!(apply(&mut state, 5, &entry), Outcome::Refused(Refusal::NoCluster));
+    assert_eq!(state, State { version: 5, ..State::new() });
+}
+
+#[test]
+fn bytes_that_are_no_table_are_refused() {
+    let state = Cluster::of(3, PARTITIONS).state;
+    let bytes = state.encode().unwrap();
+    assert_eq!(State::decode(&bytes), Ok(state.clone()));
+    assert_eq!(State::decode(&[]), Err(SnapshotError::Empty));
+    assert_eq!(State::decode(&[9, 1, 2]), Err(SnapshotError::UnknownFormat(9)));
+    for cut in 1..bytes.len() {
+        assert!(State::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    let longer = [&bytes[..], &[0]].concat();
+    assert!(State::decode(&longer).is_err());
+    let mut wrong = state;
+    wrong.partitions[3].primary = Some(NodeId(1));
+    let error = State::decode(&wrong.encode().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("partition 3: its primary"), "{error}");
+    let few = Cluster::of(1, 2).state.encode().unwrap();
+    assert!(State::decode(&few).is_err());
+}
+
+/// What a random entry is made from: small numbers, read in the light of the state that it meets,
+/// so that most entries have a chance.
+#[derive(Debug, Clone, Copy)]
+struct Dice {
+    kind: u8,
+    node: u64,
+    other: u64,
+    partition: u16,
+    stale: bool,
+    flag: bool,
+}
+
+fn dice() -> impl Strategy<Value = Dice> {
+    let stale = prop_oneof![9 => Just(false), 1 => Just(true)];
+    (0..16u8, 0..5u64, 0..5u64, 0..3u16, stale, any::<bool>()).prop_map(
+        |(kind, node, other, partition, stale, flag)| Dice {
+            kind,
+            node,
+            other,
+            partition,
+            stale,
+            flag,
+        },
+    )
+}
+
+impl Dice {
+    fn entry(self, state: &State, fresh: u64) -> Entry {
+        let Dice { kind, partition, stale, flag, .. } = self;
+        let node = NodeId(self.node);
+        let known = state.nodes.get(&node).map(|member| member.incarnation.0);
+        let present = if stale { fresh } else { known.unwrap_or(fresh) };
+        let role = if self.node == 4 { Role::Witness } else { Role::Data };
+        let announce = |incarnation| Announcement { role, ..announce(incarnation) };
+        match kind {
+            0 => Entry::Create { cluster: CLUSTER, node, announcement: announce(present) },
+            1 => Entry::NodeJoin { node, announcement: announce(present) },
+            2 => Entry::NodeUp { node, announcement: announce(present) },
+            3 => Entry::NodeUp { node, announcement: announce(fresh) },
+            4 => Entry::NodeDown { node, incarnation: Incarnation(present) },
+            5 if flag => Entry::NodeLeaving { node },
+            5 => Entry::NodeForget { node },
+            _ => {
+                let Some(at) = state.partition(PartitionId(partition)) else {
+                    return Entry::NodeForget { node };
+                };
+                let expect_epoch = Epoch(at.epoch.0.saturating_sub(stale.into()));
+                let change = self.change(at, Incarnation(present), fresh);
+                Entry::Partition { partition: PartitionId(partition), expect_epoch, change }
+            }
+        }
+    }
+
+    fn change(self, partition: &Partition, incarnation: Incarnation, fresh: u64) -> Change {
+        let target = NodeId(self.node);
+        let move_id = match (self.stale, partition.joining, partition.ended) {
+            (false, Some(joining), _) => joining.move_id,
+            (_, _, Some(ended)) => ended.move_id,
+            _ => MoveId(fresh),
+        };
+        let to = partition.joining.map_or(target, |joining| joining.node);
+        let from = partition.primary.unwrap_or(target);
+        let other = NodeId(self.other);
+        match self.kind {
+            6..=8 => {
+                let then = if self.flag { Then::BecomePrimary } else { Then::Replica };
+                let drop = match self.other {
+                    0 => None,
+                    1 => Some(from),
+                    _ => Some(other),
+                };
+                let move_id = MoveId(fresh);
+                Change::BeginMove { move_id, target, incarnation, then, drop }
+            }
+            9 | 10 => Change::JoinIsr { move_id },
+            11 => Change::ShrinkIsr { remove: if self.flag { from } else { other } },
+            12 => Change::Switch { move_id, from, to, sequence: StreamSequence(fresh) },
+            13 => Change::CancelMove { move_id },
+            14 => Change::Promote { to: target, unclean: self.flag && self.other == 0 },
+            _ => Change::AssignEmpty { to: target },
+        }
+    }
+}
+
+fn started(partitions: u16) -> Cluster {
+    Cluster::of(4, partitions)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_entries_keep_the_invariants_and_a_repetition_changes_nothing(
+        steps in prop::collection::vec(dice(), 0..120),
+    ) {
+        let mut cluster = started(3);
+        for (at, step) in steps.into_iter().enumerate() {
+            let entry = step.entry(&cluster.state, 1000 + at as u64);
+            if cluster.apply(&entry) == Outcome::Applied {
+                prop_assert_ne!(cluster.apply(&entry), Outcome::Applied, "{:?}", entry);
+            }
+        }
+    }
+
+    #[test]
+    fn entries_from_any_earlier_time_keep_the_invariants(
+        steps in prop::collection::vec((dice(), any::<prop::sample::Index>()), 1..120),
+    ) {
+        let mut cluster = started(3);
+        let mut history = Vec::new();
+        for (at, (step, late)) in steps.into_iter().enumerate() {
+            let entry = step.entry(&cluster.state, 1000 + at as u64);
+            cluster.apply(&entry);
+            history.push(entry);
+            cluster.apply(&history[late.index(history.len())].clone());
+        }
+    }
+
+    #[test]
+    fn a_log_without_a_beginning_or_with_holes_keeps_the_invariants(
+        steps in prop::collection::vec((dice(), any::<bool>()), 0..60),
+    ) {
+        let mut cluster = Cluster { state: State::with_partitions(3) };
+        for (at, (step, is_kept)) in steps.into_iter().enumerate() {
+            let entry = step.entry(&cluster.state, 1000 + at as u64);
+            if is_kept {
+                cluster.apply(&entry);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_snapshot_and_the_rest_of_the_log_give_what_the_whole_log_gives(
+        steps in prop::collection::vec(dice(), 0..60),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut cluster = started(PARTITIONS);
+        let mut log = Vec::new();
+        let mut snapshot = (cluster.state.encode().unwrap(), 0);
+        let cut = cut.index(steps.len() + 1);
+        for (at, step) in steps.into_iter().enumerate() {
+            if at == cut {
+                snapshot = (cluster.state.encode().unwrap(), log.len());
+            }
+            let entry = step.entry(&cluster.state, 1000 + at as u64);
+            cluster.apply(&entry);
+            log.push((cluster.state.version, entry));
+        }
+        let (bytes, from) = snapshot;
+        let mut restored = State::decode(&bytes).unwrap();
+        for (index, entry) in &log[from..] {
+            apply(&mut restored, *index, entry);
+        }
+        prop_assert_eq!(restored, cluster.state);
+    }
+}
