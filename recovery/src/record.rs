@@ -12,7 +12,19 @@ use serde::{Deserialize, Serialize};
 
 /// A partition: 16 consecutive hash slots, `0..1024`.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Encode,
+    Decode,
+    Serialize,
+    Deserialize,
 )]
 pub struct PartitionId(pub u16);
 
