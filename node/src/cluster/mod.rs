@@ -1,5 +1,6 @@
 //! The cluster: who is a member of it, and which node owns which partition.
 //!
-//! Modules in reading order: [`table`].
+//! Modules in reading order: [`table`], [`planner`].
 
+pub mod planner;
 pub mod table;
