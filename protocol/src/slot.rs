@@ -17,6 +17,10 @@ pub fn slot_of(key: &[u8]) -> u16 {
 }
 
 fn hash_tag(key: &[u8]) -> &[u8] {
+    // Looks at all bytes, many at once: nearly no key has a tag, and few are long.
+    if !key.iter().fold(false, |found, &b| found | (b == b'{')) {
+        return key;
+    }
     let Some(open) = key.iter().position(|&b| b == b'{') else { return key };
     let inner = &key[open + 1..];
     match inner.iter().position(|&b| b == b'}') {

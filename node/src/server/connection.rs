@@ -3,10 +3,12 @@
 //! A plain task on the arbiter of some shard. It reads all the bytes there are, sends each shard
 //! one message with all its commands of this turn, and writes all replies with one call.
 
+use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 
 use distcache_protocol::error::ProtocolError;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
@@ -36,7 +38,7 @@ pub struct Connection {
     missing: usize,
     /// Index behind the last argument of each of this turn's requests.
     ends: Vec<u32>,
-    /// The ways to the shards, in their order.
+    /// The ways to the shards, in their order; made by the task that serves the client.
     lanes: Vec<Lane>,
     /// Shards of the commands in `lanes`, in request order; not used with one shard.
     order: Vec<u16>,
@@ -44,7 +46,6 @@ pub struct Connection {
 }
 
 /// A connection's way to a shard and back.
-#[derive(Default)]
 struct Lane {
     /// What this turn has for the shard; `None` before the first, and while the shard has it.
     batch: Option<Box<Batch>>,
@@ -60,7 +61,6 @@ impl Lane {
 impl Connection {
     /// Returns the connection of a socket.
     pub fn new(socket: Socket, session: Session) -> Self {
-        let shards = session.node.shards.len();
         Connection {
             socket,
             session,
@@ -68,7 +68,7 @@ impl Connection {
             decoder: RequestDecoder::default(),
             missing: 1,
             ends: Vec::new(),
-            lanes: (0..shards).map(|_| Lane::default()).collect(),
+            lanes: Vec::new(),
             order: Vec::new(),
             output: ReplyBuffer::default(),
         }
@@ -79,6 +79,9 @@ impl Connection {
     /// # Errors
     /// What the socket reported.
     pub async fn serve(mut self) -> io::Result<()> {
+        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        let lane = |_: &_| Lane { batch: None, slot: ReplySlot::new(waker.clone()) };
+        self.lanes = self.session.node.shards.iter().map(lane).collect();
         loop {
             reserve(&mut self.input.bytes, self.missing);
             let read = self.socket.read(&mut self.input.bytes).await?;

@@ -56,6 +56,10 @@ impl Socket {
     /// What the system says.
     #[inline]
     pub async fn write(&self, mut output: &[u8]) -> io::Result<()> {
+        // Nearly always there is room: the system is asked before the event queue is.
+        if let Ok(written) = send(&self.0, output, SendFlags::NOSIGNAL) {
+            output = &output[written..];
+        }
         while !output.is_empty() {
             poll_fn(|context| self.0.poll_write_ready(context)).await?;
             let send = || Ok(send(&self.0, output, SendFlags::NOSIGNAL)?);

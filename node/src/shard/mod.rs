@@ -61,6 +61,8 @@ pub struct ShardState {
     log: Option<LogStatus>,
     /// Time of this turn.
     now: UnixMillis,
+    /// When the last command of this turn ended, and the next one begins.
+    ticks: Ticks,
     /// Room for the hints of a turn.
     warmed: Vec<Hint>,
 }
@@ -78,6 +80,7 @@ impl ShardState {
             monitor: None,
             log,
             now: UnixMillis(0),
+            ticks: Ticks::now(),
             warmed: Vec::new(),
         }
     }
@@ -135,6 +138,7 @@ impl ShardState {
         self.now = clock::now();
         self.memory.refresh(&mut self.keyspace);
         self.warm(batches, WARMED_COMMANDS);
+        self.ticks = Ticks::now();
     }
 
     /// Warms the cache for the next commands of some batches, `most` at most of all together.
@@ -159,7 +163,6 @@ impl ShardState {
     pub fn execute(&mut self, batch: &mut Batch, blocked: impl Fn(&Keyspace, &Batch) -> bool) {
         self.keyspace.begin(self.now, batch.database);
         self.keyspace.set_touching(batch.touching);
-        let mut start = Ticks::now();
         let slow = self.monitor.as_ref().map_or(u64::MAX, |monitor| monitor.threshold());
         while let Some(&routed) = batch.commands.get(batch.executed) {
             if batch.replies.len() >= BATCH_REPLY_BYTES_MAX || blocked(&self.keyspace, batch) {
@@ -173,12 +176,10 @@ impl ShardState {
             self.run(routed.command, args, &mut batch.replies);
             batch.ends.push(batch.replies.len() as u32);
             batch.executed += 1;
-            let end = self.account(routed.command, start);
-            let raw_ticks = end.raw_since(start);
+            let raw_ticks = self.account(routed.command);
             if raw_ticks >= slow {
                 self.note_slow(batch.client, routed.command, args, raw_ticks);
             }
-            start = end;
         }
         self.keyspace.expect(None);
         self.memory.publish(self.keyspace.used_bytes());
@@ -251,15 +252,16 @@ impl ShardState {
         }
     }
 
-    /// Counts a command that ends now, and returns the time.
+    /// Counts a command that ends now, and returns the counter steps that it took.
     #[inline]
-    fn account(&mut self, command: Command, start: Ticks) -> Ticks {
+    fn account(&mut self, command: Command) -> u64 {
         let end = Ticks::now();
-        let raw_ticks = end.raw_since(start);
+        let raw_ticks = end.raw_since(self.ticks);
+        self.ticks = end;
         let stats = &mut self.commands[command.index as usize];
         stats.calls += 1;
         stats.raw_ticks += raw_ticks;
         stats.times.add(raw_ticks);
-        end
+        raw_ticks
     }
 }

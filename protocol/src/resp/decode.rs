@@ -91,9 +91,39 @@ impl RequestDecoder {
         let request = &mut input[base..];
         match request.first() {
             None => Ok(Decoded::Incomplete { missing: 1 }),
-            Some(b'*') => self.decode_multibulk(request, base, args, limits),
+            Some(b'*') => match self.decode_whole(request, base, args, limits) {
+                Some(consumed) => Ok(Decoded::Request { consumed }),
+                None => self.decode_multibulk(request, base, args, limits),
+            },
             Some(_) => self.decode_inline(request, base, args),
         }
+    }
+
+    /// Decodes a request that is there as a whole and has short arguments only, as nearly all
+    /// have: returns the bytes it took. `None`: it is to be looked at with more care.
+    #[inline]
+    fn decode_whole(
+        &self,
+        request: &[u8],
+        base: usize,
+        args: &mut Vec<ArgRange>,
+        limits: &DecodeLimits,
+    ) -> Option<usize> {
+        if self.remaining > 0 || self.searched > 0 || !limits.authenticated {
+            return None;
+        }
+        let (count, end) = short_line(request, 0).filter(|&(count, _)| count > 0)?;
+        let first = args.len();
+        let mut at = end + 2;
+        for _ in 0..count {
+            let Some(arg) = short_bulk(request, at, limits) else {
+                args.truncate(first);
+                return None;
+            };
+            args.push(shift(arg, base));
+            at = arg.end as usize + 2;
+        }
+        Some(at)
     }
 
     fn decode_multibulk(
@@ -104,18 +134,12 @@ impl RequestDecoder {
         limits: &DecodeLimits,
     ) -> Result<Decoded, ProtocolError> {
         if self.remaining == 0 {
-            let (count, end) = match short_line(request, 0) {
-                Some((count, end)) => (count as i64, end),
-                None => {
-                    let Some(end) = self.find_line_end(request, 0) else {
-                        return self.no_line(request.len(), ProtocolError::MultibulkLineTooLong);
-                    };
-                    let count = parse_integer(&request[1..end])
-                        .filter(|&count| count <= limits::ARGUMENTS_MAX as i64)
-                        .ok_or(ProtocolError::InvalidMultibulkLength)?;
-                    (count, end)
-                }
+            let Some(end) = self.find_line_end(request, 0) else {
+                return self.no_line(request.len(), ProtocolError::MultibulkLineTooLong);
             };
+            let count = parse_integer(&request[1..end])
+                .filter(|&count| count <= limits::ARGUMENTS_MAX as i64)
+                .ok_or(ProtocolError::InvalidMultibulkLength)?;
             if count <= 0 {
                 self.reset();
                 return Ok(Decoded::Request { consumed: end + 2 });
@@ -155,15 +179,6 @@ impl RequestDecoder {
     ) -> Result<Option<ArgRange>, ProtocolError> {
         let length = match self.bulk {
             Some(length) => length,
-            None if let Some((length, end)) = short_line(request, self.position)
-                && request[self.position] == b'$'
-                && length as u64 <= limits.bulk_bytes_max =>
-            {
-                self.position = end + 2;
-                self.searched = self.position;
-                self.bulk = Some(length);
-                length
-            }
             None => {
                 let Some(end) = self.find_line_end(request, self.position) else {
                     if request.len() - self.position > limits::INLINE_BYTES_MAX {
@@ -255,24 +270,36 @@ fn unshift(arg: ArgRange, base: usize) -> ArgRange {
     ArgRange { start: arg.start - base as u32, end: arg.end - base as u32 }
 }
 
-/// Reads a line of one byte and a small number, the form of nearly all lines, in one pass: returns
-/// the number and the offset of the line's end. `None`: the line is not there yet, or any other.
+/// Reads a line of one byte and a small number, the form of nearly all lines: returns the number
+/// and the offset of the line's end. `None`: any other line, or one with nothing behind it yet.
 #[inline]
 fn short_line(request: &[u8], from: usize) -> Option<(usize, usize)> {
-    /// Longer lines are looked at again: their arguments cost more than that.
-    const DIGITS_MAX: usize = 3;
-    let digits = request.get(from + 1..)?;
-    let mut number = 0;
-    for (at, &byte) in digits.iter().enumerate().take(DIGITS_MAX + 1) {
-        match byte {
-            b'\r' if at > 0 && at + 1 < digits.len() => return Some((number, from + 1 + at)),
-            // A zero in front is an error, which is not told here.
-            b'0' if at == 0 => return None,
-            b'0'..=b'9' if at < DIGITS_MAX => number = number * 10 + usize::from(byte - b'0'),
-            _ => return None,
+    // Behind the first byte: three digits at most, and `\r\n`. More follows in every request.
+    let line: &[u8; 5] = request.get(from + 1..)?.first_chunk()?;
+    let digit = |byte: u8| Some(usize::from(byte.wrapping_sub(b'0'))).filter(|&digit| digit <= 9);
+    let mut number = digit(line[0])?;
+    for (behind, &byte) in line[1..4].iter().enumerate() {
+        if byte == b'\r' {
+            return Some((number, from + 2 + behind));
         }
+        if number == 0 {
+            // A zero in front is an error, which is not told here.
+            return None;
+        }
+        number = number * 10 + digit(byte)?;
     }
     None
+}
+
+/// Decodes `$<length>\r\n<bytes>\r\n` at `from` if all of it is there and it is short; returns
+/// where the bytes are.
+#[inline]
+fn short_bulk(request: &[u8], from: usize, limits: &DecodeLimits) -> Option<ArgRange> {
+    let (length, line_end) = short_line(request, from)?;
+    let (start, end) = (line_end + 2, line_end + 2 + length);
+    let is_whole = request[from] == b'$' && request.len() >= end + 2;
+    (is_whole && length as u64 <= limits.bulk_bytes_max)
+        .then_some(ArgRange { start: start as u32, end: end as u32 })
 }
 
 /// Parses `$<length>` and checks the length.

@@ -6,8 +6,12 @@
 //! has one [`ReplySlot`] a shard, which serves for all its batches.
 
 use std::future::poll_fn;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+
+use crossbeam_utils::atomic::AtomicCell;
 
 use super::Stopped;
 use crate::shard::batch::Batch;
@@ -69,69 +73,55 @@ impl Inbox {
     }
 }
 
-/// What is in a [`ReplySlot`].
-#[derive(Debug, Default)]
-enum Content {
-    /// Nothing, and nobody has looked.
-    #[default]
-    Empty,
-    /// Nothing yet; this task waits.
-    Awaited(Waker),
-    /// The batch.
-    Back(Box<Batch>),
-    /// Nothing, for ever: the shard has dropped the batch.
-    Lost,
+/// Where a connection's batches come back from one shard, one at a time.
+pub struct ReplySlot(Arc<Slot>);
+
+struct Slot {
+    back: AtomicCell<Option<Box<Batch>>>,
+    /// The shard has dropped the batch.
+    is_lost: AtomicBool,
+    /// The task that receives.
+    receiver: Waker,
 }
 
-/// Where a connection's batches come back from one shard, one at a time.
-#[derive(Debug, Default)]
-pub struct ReplySlot(Arc<Mutex<Content>>);
-
 impl ReplySlot {
+    /// Returns the slot of the task that this wakes.
+    pub fn new(receiver: Waker) -> Self {
+        let (back, is_lost) = (AtomicCell::new(None), AtomicBool::new(false));
+        ReplySlot(Arc::new(Slot { back, is_lost, receiver }))
+    }
+
     /// Returns the way into the slot for the next batch.
     #[inline]
     pub fn reply(&self) -> Reply {
         Reply(Some(self.0.clone()))
     }
 
-    /// Waits for the batch.
+    /// Waits for the batch; only the slot's own task may.
     ///
     /// # Errors
     /// [`Stopped`]: it will not come back.
     #[inline]
     pub async fn receive(&self) -> Result<Box<Batch>, Stopped> {
-        poll_fn(|context| {
-            let mut content = lock(&self.0);
-            match std::mem::take(&mut *content) {
-                Content::Back(batch) => Poll::Ready(Ok(batch)),
-                Content::Lost => Poll::Ready(Err(Stopped)),
-                Content::Empty | Content::Awaited(_) => {
-                    *content = Content::Awaited(context.waker().clone());
-                    Poll::Pending
-                }
-            }
+        poll_fn(|_| match self.0.back.take() {
+            Some(batch) => Poll::Ready(Ok(batch)),
+            None if self.0.is_lost.load(Acquire) => Poll::Ready(Err(Stopped)),
+            None => Poll::Pending,
         })
         .await
     }
 }
 
 /// The way into a [`ReplySlot`] for one batch.
-#[derive(Debug)]
-pub struct Reply(Option<Arc<Mutex<Content>>>);
+pub struct Reply(Option<Arc<Slot>>);
 
 impl Reply {
     /// Gives the batch back.
     #[inline]
     pub fn send(mut self, batch: Box<Batch>) {
-        self.put(Content::Back(batch));
-    }
-
-    #[inline]
-    fn put(&mut self, content: Content) {
-        let Some(slot) = self.0.take() else { return };
-        let before = std::mem::replace(&mut *lock(&slot), content);
-        if let Content::Awaited(waker) = before {
-            waker.wake();
+        if let Some(slot) = self.0.take() {
+            slot.back.store(Some(batch));
+            slot.receiver.wake_by_ref();
         }
     }
 }
@@ -139,7 +129,10 @@ impl Reply {
 impl Drop for Reply {
     #[inline]
     fn drop(&mut self) {
-        self.put(Content::Lost);
+        if let Some(slot) = self.0.take() {
+            slot.is_lost.store(true, Release);
+            slot.receiver.wake_by_ref();
+        }
     }
 }
 
@@ -162,6 +155,10 @@ mod tests {
         Box::new(Batch { client, ..Batch::default() })
     }
 
+    fn slot() -> ReplySlot {
+        ReplySlot::new(Waker::noop().clone())
+    }
+
     fn execute(client: u64, slot: &ReplySlot) -> Execute {
         Execute { batch: batch(client), reply: slot.reply() }
     }
@@ -177,7 +174,7 @@ mod tests {
 
     #[test]
     fn only_the_first_batch_in_an_empty_inbox_needs_a_notice() {
-        let (inbox, slot) = (Inbox::open(), ReplySlot::default());
+        let (inbox, slot) = (Inbox::open(), slot());
         let mut turn = Vec::new();
         for _ in 0..2 {
             assert_eq!(inbox.put(execute(1, &slot)).unwrap(), Notice::Needed);
@@ -192,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_slot_serves_for_one_batch_after_the_other() {
-        let slot = ReplySlot::default();
+        let slot = slot();
         for client in 1..3 {
             let reply = slot.reply();
             assert!(look(&slot).is_none());
@@ -211,20 +208,21 @@ mod tests {
                 self.0.fetch_add(1, Relaxed);
             }
         }
-        let (woken, slot) = (Arc::new(Woken::default()), ReplySlot::default());
+        let woken = Arc::new(Woken::default());
+        let slot = ReplySlot::new(Waker::from(woken.clone()));
         let reply = slot.reply();
-        let waker = Waker::from(woken.clone());
-        let mut receive = pin!(slot.receive());
-        assert!(receive.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(look(&slot).is_none());
         assert_eq!(woken.0.load(Relaxed), 0);
         reply.send(batch(7));
         assert_eq!(woken.0.load(Relaxed), 1);
-        assert!(receive.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+        assert_eq!(look(&slot).unwrap().unwrap(), 7);
+        drop(slot.reply());
+        assert_eq!(woken.0.load(Relaxed), 2);
     }
 
     #[test]
     fn a_stopped_shard_loses_what_waits_and_takes_no_more() {
-        let (inbox, slot) = (Inbox::open(), ReplySlot::default());
+        let (inbox, slot) = (Inbox::open(), slot());
         assert_eq!(inbox.put(execute(1, &slot)).unwrap(), Notice::Needed);
         assert!(look(&slot).is_none());
         inbox.close();
