@@ -35,7 +35,9 @@ fn change(state: &mut State, entry: &Entry) -> Applied {
         }
         _ if state.cluster.is_none() => Err(Refusal::NoCluster),
         Entry::NodeJoin { node, announcement } => membership::join(state, *node, announcement),
-        Entry::NodeUp { node, announcement } => membership::up(state, *node, announcement),
+        Entry::NodeUp { node, replaces, announcement } => {
+            membership::up(state, *node, *replaces, announcement)
+        }
         Entry::NodeDown { node, incarnation } => membership::down(state, *node, *incarnation),
         Entry::NodeLeaving { node } => membership::leave(state, *node),
         Entry::NodeForget { node } => membership::forget(state, *node),

@@ -37,6 +37,11 @@ pub enum Entry {
     NodeUp {
         /// The node.
         node: NodeId,
+        /// The process that the table has for the node as this process knows it, to be filled in
+        /// by the process that announces itself: what an earlier process has sent, and what comes
+        /// late, then does nothing. With its own, it only updates what it says of itself. A
+        /// refusal tells which one it is.
+        replaces: Incarnation,
         /// What it says of itself.
         announcement: Announcement,
     },

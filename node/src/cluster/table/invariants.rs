@@ -56,7 +56,7 @@ fn check_copies(state: &State, partition: &Partition) -> Option<String> {
     if (1..isr.len()).any(|at| isr[..at].contains(&isr[at])) {
         return Some("a node is in the in-sync set twice".to_owned());
     }
-    if *recovering && (primary.is_some() || isr.len() < 2) {
+    if *recovering && (primary.is_some_and(|node| state.is_up(node)) || isr.len() < 2) {
         return Some("it recovers, although the newest copy is known".to_owned());
     }
     if isr.is_empty() != (epoch.0 == 0) {

@@ -53,19 +53,31 @@ pub(super) fn join(state: &mut State, node: NodeId, announcement: &Announcement)
 }
 
 /// A member runs, perhaps as a new process or at another address.
-pub(super) fn up(state: &mut State, node: NodeId, announcement: &Announcement) -> Applied {
+pub(super) fn up(
+    state: &mut State,
+    node: NodeId,
+    replaces: Incarnation,
+    announcement: &Announcement,
+) -> Applied {
     let known = state.nodes.get_mut(&node).ok_or(Refusal::UnknownNode(node))?;
+    let current = known.incarnation;
+    if current != announcement.incarnation && current != replaces {
+        return Err(Refusal::StaleIncarnation { node, current });
+    }
     check_lengths(announcement)?;
     let status = if known.status.is_leaving() { Status::Leaving } else { Status::Up };
     let updated = member(announcement, status);
     if *known == updated {
         return Ok(Effect::Repeated);
     }
-    let restarted = known.incarnation != updated.incarnation;
+    let restarted = current != updated.incarnation;
+    let was_down = !known.status.is_up();
     *known = updated;
-    if restarted {
-        for partition in &mut state.partitions {
+    for partition in &mut state.partitions {
+        if restarted {
             partition.member_restarted(node, &state.nodes);
+        } else if was_down && partition.primary == Some(node) {
+            partition.primary_returned(node);
         }
     }
     Ok(Effect::Changed)
@@ -129,8 +141,9 @@ impl Partition {
     /// A member runs as a new process, so what its old one held in memory is gone.
     ///
     /// Where somebody else of the in-sync set is up, the node leaves the set. Where nobody is, the
-    /// set stays until it is known who has the newest copy. A node that was alone in the set stays
-    /// the primary, and has what is in its log.
+    /// set stays until it is known who has the newest copy; a primary that is down stays as well,
+    /// since it may be alive and serve until its lease ends, which a promotion waits for. A node
+    /// that was alone in the set stays the primary, and has what is in its log.
     fn member_restarted(&mut self, node: NodeId, nodes: &BTreeMap<NodeId, Member>) {
         if !self.isr.contains(&node) {
             if self.joining.is_some_and(|joining| joining.node == node) {
@@ -145,7 +158,7 @@ impl Partition {
             self.end_move();
         } else if self.recovering || !others_up {
             self.recovering = true;
-            self.primary = None;
+            self.primary = self.primary.filter(|primary| *primary != node);
             self.end_move();
         } else {
             self.isr.retain(|id| *id != node);
@@ -154,6 +167,16 @@ impl Partition {
                 self.end_move();
             }
             self.copy_gone(node);
+        }
+        self.advance();
+    }
+
+    /// The primary answers again, as the process that it was: it has everything. The new epoch
+    /// voids the promotions that were proposed while it was down, even if it goes down again.
+    fn primary_returned(&mut self, node: NodeId) {
+        if self.recovering {
+            self.recovering = false;
+            self.isr = vec![node];
         }
         self.advance();
     }

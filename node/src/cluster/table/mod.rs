@@ -6,8 +6,8 @@
 //!
 //! A **partition** has one primary, which serves it, and an in-sync set (ISR) of nodes that hold
 //! every acknowledged write of it, the primary included. Its **epoch** grows whenever the primary
-//! or the in-sync set changes and whenever a move is cancelled; who proposes a change of a
-//! partition says which epoch it has seen, so a proposal that comes too late does nothing.
+//! or the in-sync set changes, a move is cancelled, or a primary is back; who proposes a change
+//! of a partition says which epoch it has seen, so a proposal that comes too late does nothing.
 //!
 //! Modules in reading order: [`identity`], this one, [`entry`], [`outcome`], [`apply`],
 //! [`snapshot`], [`invariants`], [`limits`].
@@ -109,14 +109,16 @@ pub enum Role {
 /// Who has a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Partition {
-    /// How often the primary or the in-sync set changed, or a move was cancelled.
+    /// How often the primary or the in-sync set changed, a move was cancelled, or the primary came
+    /// back after it had been taken for down.
     pub epoch: Epoch,
     /// The node that serves it, if it is up and holds a lease.
     pub primary: Option<NodeId>,
     /// Nodes that hold every acknowledged write, the primary first or wherever it was added.
     pub isr: Vec<NodeId>,
-    /// All of the in-sync set stopped, so nobody knows yet whose copy is the newest: the set
-    /// stays as it is until one of it is promoted.
+    /// Of the in-sync set, some have restarted and the others are down, so nobody knows yet whose
+    /// copy is the newest: the set stays as it is until one of it is promoted, or a primary that
+    /// had not restarted is back.
     pub recovering: bool,
     /// The move that is under way.
     pub joining: Option<Joining>,

@@ -126,8 +126,7 @@ fn assign_empty(state: &State, partition: &mut Partition, to: NodeId) -> Result<
     Ok(())
 }
 
-/// A primary that is up is never replaced over its head: so a promotion that was proposed while
-/// it was down, and that comes after its return, does nothing.
+/// A primary that is up is never replaced over its head.
 fn check_replaceable(state: &State, partition: &Partition) -> Result<(), Refusal> {
     match partition.primary {
         Some(primary) if state.is_up(primary) => Err(Refusal::PrimaryUp(primary)),
@@ -286,6 +285,8 @@ impl Partition {
         }
         self.isr.retain(|id| *id != remove);
         self.copy_gone(remove);
+        // The primary says so, thus it is there, and its copy is the newest.
+        self.recovering &= self.isr.len() > 1;
         self.advance();
         Ok(())
     }

@@ -76,8 +76,14 @@ impl Cluster {
     }
 
     fn restart(&mut self, node: u64, incarnation: u64) {
-        let announcement = announce(incarnation);
-        self.ok(Entry::NodeUp { node: NodeId(node), announcement });
+        let entry = self.up(node, incarnation);
+        self.ok(entry);
+    }
+
+    /// A process of a node announces itself, and knows what the table has for the node.
+    fn up(&self, node: u64, incarnation: u64) -> Entry {
+        let (node, announcement) = (NodeId(node), announce(incarnation));
+        Entry::NodeUp { node, replaces: self.state.nodes[&node].incarnation, announcement }
     }
 
     fn down(&mut self, node: u64) {
@@ -230,9 +236,43 @@ fn a_promotion_that_was_proposed_before_the_primary_came_back_does_nothing() {
     cluster.change(JOIN);
     cluster.down(0);
     let late = cluster.entry(promote(1));
-    cluster.ok(Entry::NodeUp { node: NodeId(0), announcement: announce(0) });
-    assert_eq!(cluster.apply(&late), Outcome::Refused(Refusal::PrimaryUp(NodeId(0))));
-    cluster.change(SWITCH);
+    cluster.ok(cluster.up(0, 0));
+    assert!(!cluster.apply(&late).is_success());
+    // It has a new lease by now, and is taken for down once more.
+    cluster.down(0);
+    let outcome = cluster.apply(&late);
+    assert!(matches!(outcome, Outcome::Refused(Refusal::EpochMismatch { .. })), "{outcome:?}");
+    cluster.change(promote(1));
+}
+
+#[test]
+fn a_primary_that_is_down_is_waited_for_although_its_replica_restarted() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
+    cluster.change(JOIN);
+    cluster.down(0);
+    cluster.restart(1, 101);
+    assert!(cluster.first().recovering);
+    assert_eq!(cluster.first().primary, Some(NodeId(0)), "its lease may not be over");
+    let mut replaced = Cluster { state: cluster.state.clone() };
+    cluster.ok(cluster.up(0, 0));
+    assert_eq!(cluster.first().isr, [NodeId(0)]);
+    assert!(!cluster.first().recovering);
+    replaced.change(promote(1));
+    assert_eq!(replaced.first().isr, [NodeId(1)]);
+}
+
+#[test]
+fn what_an_earlier_process_has_sent_does_not_take_the_partitions_of_the_present_one() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
+    cluster.change(JOIN);
+    let late = cluster.up(0, 50);
+    cluster.restart(0, 100);
+    cluster.change(promote(1));
+    let (node, current) = (NodeId(0), Incarnation(100));
+    let stale = Outcome::Refused(Refusal::StaleIncarnation { node, current });
+    assert_eq!(cluster.apply(&late), stale);
 }
 
 #[test]
@@ -317,7 +357,8 @@ fn announcements_and_the_number_of_members_are_bounded() {
     assert_eq!(cluster.apply(&entry), Outcome::Refused(Refusal::TooManyNodes));
     let zone = "z".repeat(limits::ANNOUNCED_BYTES_MAX + 1);
     let announcement = Announcement { zone, ..announce(1) };
-    let entry = Entry::NodeUp { node: NodeId(1), announcement };
+    let (node, replaces) = (NodeId(1), Incarnation(1));
+    let entry = Entry::NodeUp { node, replaces, announcement };
     assert_eq!(cluster.apply(&entry), Outcome::Refused(Refusal::AnnouncementTooLong));
 }
 
@@ -386,8 +427,11 @@ impl Dice {
         match kind {
             0 => Entry::Create { cluster: CLUSTER, node, announcement: announce(present) },
             1 => Entry::NodeJoin { node, announcement: announce(present) },
-            2 => Entry::NodeUp { node, announcement: announce(present) },
-            3 => Entry::NodeUp { node, announcement: announce(fresh) },
+            2 | 3 => {
+                let replaces = Incarnation(if flag { present } else { known.unwrap_or(fresh) });
+                let announcement = announce(if kind == 2 { present } else { fresh });
+                Entry::NodeUp { node, replaces, announcement }
+            }
             4 => Entry::NodeDown { node, incarnation: Incarnation(present) },
             5 if flag => Entry::NodeLeaving { node },
             5 => Entry::NodeForget { node },
