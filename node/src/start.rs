@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
@@ -10,15 +9,15 @@ use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use distcache_recovery::{LogError, OpenMode, Replay};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::actors::oplog::LogHandle;
 use crate::actors::shard::{Shard, ShardHandle};
-use crate::config::{BindAddress, Config, LiveConfig};
+use crate::config::{Config, LiveConfig};
 use crate::keyspace::{Keyspace, ShardId};
-use crate::node::{Node, NodeParts};
+use crate::node::{Node, NodeParts, Ports};
 use crate::oplog::LogStatus;
+use crate::server::listen::{Access, ListenError, listen, port_of};
 use crate::server::{self, off_thread, sweep};
 use crate::shard::ShardState;
 use crate::shard::memory::MemoryGate;
@@ -39,13 +38,8 @@ pub enum StartError {
         source: io::Error,
     },
     /// An address cannot be listened on.
-    #[error("listening on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The log cannot be read, is another node's, or could not be closed in order.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -76,12 +70,14 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     let config = live.current();
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     allow_clients(config.maxclients);
-    let listeners = listen(&config)?;
-    let port = listeners[0].local_addr()?.port();
+    let listeners = listen(&config.bind, config.port, config.tcp_backlog)?;
+    let client = port_of(&listeners)?;
+    let direct_listeners = listen(&config.bind, config.direct_port(client), config.tcp_backlog)?;
+    let ports = Ports { client, direct: port_of(&direct_listeners)? };
     let arbiters = start_arbiters(config.shard_count())?;
     let log_arbiter = Arbiter::try_new()?;
     let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
-    let parts = NodeParts::new(live, handles.len(), port);
+    let parts = NodeParts::new(live, handles.len(), ports);
     let log = config.oplog.then(|| {
         let status = LogStatus::new(config.fsync);
         LogHandle::start(&log_arbiter.handle(), status, parts.monitor.clone())
@@ -90,12 +86,15 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     let node = Arc::new(Node::new(parts, shards, log));
     // Opened before anything is promised: it may be another node's directory.
     let replay = open_log(&node, &config).await?;
-    write_port(&config, port)?;
+    write_ports(&config, ports)?;
     let mut tasks = vec![actix_rt::spawn(sweep::run(node.clone()))];
-    for listener in listeners {
-        log::info!(address = listener.local_addr()?.to_string().as_str(); "listening");
-        let accept = server::accept(listener, node.clone(), handles.clone());
-        tasks.push(actix_rt::spawn(accept));
+    for (access, listeners) in [(Access::Any, listeners), (Access::Direct, direct_listeners)] {
+        for listener in listeners {
+            let address = listener.local_addr()?.to_string();
+            log::info!(address = address.as_str(), clients = access.name(); "listening");
+            let accept = server::accept(listener, access, node.clone(), handles.clone());
+            tasks.push(actix_rt::spawn(accept));
+        }
     }
     let loaded = tokio::select! {
         loaded = load_log(&node, replay) => loaded,
@@ -142,11 +141,13 @@ fn start_shards(
         let hasher = parts.hasher.clone();
         let gate = MemoryGate::new(parts.memory.clone(), index, parts.config.clone());
         let (log, monitor) = (log.cloned(), parts.monitor.clone());
+        let ownership = parts.cluster.ownership().clone();
         ShardHandle::start(arbiter, move |inbox| {
             let status = log.as_ref().map(|log| log.status.clone());
             let keyspace = Keyspace::new(id, databases, hasher);
             let mut state = ShardState::new(keyspace, gate, status);
             state.set_monitor(monitor);
+            state.set_ownership(ownership);
             Shard::new(state, log, inbox)
         })
     };
@@ -203,55 +204,26 @@ async fn stop_requested(node: &Node, signals: &mut [Signal; 2]) {
     }
 }
 
-/// Binds all addresses; with port 0 the first takes a free one, and the others the same.
-fn listen(config: &Config) -> Result<Vec<TcpListener>, StartError> {
-    let mut port = config.port;
-    let mut listeners = Vec::new();
-    for bind in &config.bind {
-        match listen_on(bind, port, config.tcp_backlog) {
-            Ok(listener) => {
-                port = listener.local_addr()?.port();
-                listeners.push(listener);
-            }
-            Err(source) if bind.optional && source.kind() == io::ErrorKind::AddrNotAvailable => {
-                log::warn!(address = bind.ip.to_string().as_str(); "no such address here");
-            }
-            Err(source) => {
-                return Err(StartError::Listen { address: (bind.ip, port).into(), source });
-            }
-        }
-    }
-    match config.bind.first() {
-        Some(bind) if listeners.is_empty() => {
-            let source = io::ErrorKind::AddrNotAvailable.into();
-            Err(StartError::Listen { address: (bind.ip, port).into(), source })
-        }
-        _ => Ok(listeners),
-    }
-}
-
-fn listen_on(bind: &BindAddress, port: u16, backlog: u32) -> io::Result<TcpListener> {
-    let socket = if bind.ip.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if bind.ip.is_ipv6() {
-        // Otherwise `::` would take the IPv4 port too, which `*` beside it needs.
-        socket2::SockRef::from(&socket).set_only_v6(true)?;
-    }
-    socket.set_reuseaddr(true)?;
-    socket.bind((bind.ip, port).into())?;
-    socket.listen(backlog)
-}
-
-/// Tells the port that the system chose, in a file of the data directory.
-fn write_port(config: &Config, port: u16) -> Result<(), StartError> {
-    if config.port != 0 {
-        return Ok(());
-    }
+/// Tells the ports that the system chose, in files of the data directory: `port` has the one for
+/// all clients, and `ports` all of them, under the names of their options.
+fn write_ports(config: &Config, ports: Ports) -> Result<(), StartError> {
+    let Ports { client, direct } = ports;
+    let chosen = [config.port, config.direct_port(client)].contains(&0);
+    let all = format!("port {client}\ndirect-port {direct}\n");
+    let files = [
+        ("ports", all, chosen),
+        // The last one: who waits for it finds the other one too.
+        ("port", format!("{client}\n"), config.port == 0),
+    ];
     let write = |directory: &Path| {
-        std::fs::create_dir_all(directory)?;
-        // Renamed into place, so that nobody reads half a number.
-        let temporary = directory.join("port.new");
-        std::fs::write(&temporary, format!("{port}\n"))?;
-        std::fs::rename(temporary, directory.join("port"))
+        for (name, text, _) in files.iter().filter(|(_, _, wanted)| *wanted) {
+            std::fs::create_dir_all(directory)?;
+            // Renamed into place, so that nobody reads half a number.
+            let temporary = directory.join(format!("{name}.new"));
+            std::fs::write(&temporary, text)?;
+            std::fs::rename(temporary, directory.join(name))?;
+        }
+        Ok(())
     };
     let path = config.data_dir.clone();
     write(&path).map_err(|source| StartError::DataDirectory { path, source })

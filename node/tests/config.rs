@@ -16,6 +16,9 @@ use distcache_node::config::{
 fn another(spec: &OptionSpec) -> String {
     match spec.kind {
         Kind::Flag => if spec.default == "yes" { "off" } else { "on" }.to_owned(),
+        // Ports must differ from each other.
+        Kind::Integer { .. } if spec.name == "direct-port" => "7001".to_owned(),
+        Kind::Integer { .. } if spec.name == "bus-port" => "7002".to_owned(),
         Kind::Integer { max, .. } => max.to_string(),
         Kind::Clamped { high, .. } => high.to_string(),
         Kind::Size { .. } => "3gb".to_owned(),
@@ -25,6 +28,8 @@ fn another(spec: &OptionSpec) -> String {
         }
         Kind::Text | Kind::Path | Kind::Secret => "other # \"text\" \\ é".to_owned(),
         Kind::Addresses => "127.0.0.2 ::1".to_owned(),
+        Kind::Host => "node-1.example".to_owned(),
+        Kind::Seeds => "other,[::1]:12051".to_owned(),
         Kind::SavePoints => "60 1 30 100".to_owned(),
         Kind::OutputLimits => "normal 1 2 3 pubsub 7 8 9".to_owned(),
         Kind::Events => "KEA".to_owned(),
@@ -93,7 +98,9 @@ fn defaults_are_those_that_the_readme_promises() {
 
 #[test]
 fn flag_variable_and_file_give_the_same_value() {
-    for spec in options::rows() {
+    let one_value =
+        |spec: &&OptionSpec| matches!(spec.kind, Kind::Integer { min, max, .. } if min == max);
+    for spec in options::rows().filter(|spec| !one_value(spec)) {
         let text = another(spec);
         let flag = start(&[&format!("--{}", spec.name), &text], &[]);
         let variable = start(&[], &[(&spec.variable(), &text)]);
@@ -106,6 +113,41 @@ fn flag_variable_and_file_give_the_same_value() {
             assert_eq!(*flag.current(), *other.current(), "{}", spec.name);
         }
     }
+}
+
+#[test]
+fn ports_follow_from_the_port_for_all_clients() {
+    let ports = |args: &[&str]| {
+        let config = start(args, &[]).current();
+        (config.direct_port(config.port), config.bus_port(config.port))
+    };
+    assert_eq!(ports(&[]), (2051, 12050));
+    assert_eq!(ports(&["--port", "7000"]), (7001, 17000));
+    assert_eq!(ports(&["--port", "0"]), (0, 0));
+    assert_eq!(ports(&["--port", "60000"]), (60001, 0));
+    assert_eq!(ports(&["--direct-port", "9", "--bus-port", "0"]), (9, 0));
+}
+
+#[test]
+fn options_of_the_cluster_must_go_together() {
+    let told = problems(
+        &["--direct-port", "2050", "--bus-port", "2051", "--seeds", "a b:c:d", "--replicas", "1"],
+        &[],
+    );
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told[0].starts_with("seeds = 'a b:c:d' (--seeds): allowed: host[:port]"), "{told:?}");
+    assert!(told[1].starts_with("replicas = '1' (--replicas): allowed: 0 to 0"), "{told:?}");
+    assert!(told[2].starts_with("direct-port = '2050' (--direct-port): another"), "{told:?}");
+
+    let open = ["--bind", "*", "--insecure", "--seeds", "a,b:7"];
+    let told = problems(&open, &[]);
+    assert!(told[0].starts_with("cluster-secret (default): a cluster beyond"), "{told:?}");
+    start(&[&open[..], &["--insecure-cluster"]].concat(), &[]);
+    let config = start(&open, &[("DISTCACHE_CLUSTER_SECRET", "x")]).current();
+    assert_eq!(config.seeds.len(), 2);
+    assert_eq!((config.seeds[0].port, config.seeds[1].port), (None, Some(7)));
+    let told = problems(&["--port", "0", "--seeds", "a"], &[]);
+    assert!(told[0].contains("a seed without a port needs a bus-port"), "{told:?}");
 }
 
 #[test]

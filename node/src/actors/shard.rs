@@ -23,6 +23,7 @@ use crate::limits::{
     SHARD_MAILBOX,
 };
 use crate::oplog::load::LoadBlock;
+use crate::server::slots::try_again;
 use crate::shard::ShardState;
 use crate::shard::holds::{Held, Holds, Ticket, Wanted};
 use copying::CopyJob;
@@ -253,6 +254,12 @@ impl Shard {
         self.state.begin(database, true);
         if let Some(refusal) = self.state.refusal(command) {
             let _ = reply.send(Err(refusal));
+            return;
+        }
+        if let Wanted::Keys { keys, .. } = &wanted
+            && !self.state.serves(keys.iter().map(Vec::as_slice))
+        {
+            let _ = reply.send(Err(try_again()));
             return;
         }
         // The coordinator's records must come behind those of these keys in the log.

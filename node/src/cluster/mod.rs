@@ -1,6 +1,7 @@
 //! The cluster: who is a member of it, and which node owns which partition.
 //!
-//! Modules in reading order: [`table`], [`planner`].
+//! Modules in reading order: [`table`], [`planner`], [`view`].
 
 pub mod planner;
 pub mod table;
+pub mod view;

@@ -231,7 +231,12 @@ fn flag(spec: &'static OptionSpec) -> Arg {
         .long_help(long)
         .allow_negative_numbers(true)
         .hide(spec.apply.is_none());
-    if spec.kind == Kind::Addresses { flag.action(ArgAction::Append) } else { flag }
+    match spec.kind {
+        Kind::Addresses | Kind::Seeds => flag.action(ArgAction::Append),
+        // `--insecure-cluster` alone means yes.
+        Kind::Flag => flag.num_args(0..=1).default_missing_value("yes"),
+        _ => flag,
+    }
 }
 
 fn value_name(kind: Kind) -> &'static str {
@@ -243,6 +248,8 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Text | Kind::Secret | Kind::Events => "TEXT",
         Kind::Path => "PATH",
         Kind::Addresses => "ADDRESS",
+        Kind::Host => "HOST",
+        Kind::Seeds => "HOST[:PORT],...",
         Kind::SavePoints => "POINTS",
         Kind::OutputLimits => "LIMITS",
     }

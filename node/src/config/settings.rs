@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use log::LevelFilter;
 
 use super::raw::{Problem, RawConfig};
+use super::seeds::Seed;
 use super::structured::OutputLimits;
 use super::value::{BindAddress, Secret, Value};
+use crate::cluster::table::Role;
 
 /// Valid configuration: every field in range, relations between fields checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,22 @@ pub struct Config {
     pub bind: Vec<BindAddress>,
     /// TCP port for clients; 0 is any free one.
     pub port: u16,
+    /// TCP port for clients that know the slots, see [`Config::direct_port`].
+    pub direct_port: Option<u16>,
+    /// TCP port for other nodes, see [`Config::bus_port`].
+    pub bus_port: Option<u16>,
+    /// Under which name or address others reach the node, if that is said.
+    pub announce: Option<String>,
+    /// Nodes to look for at a start.
+    pub seeds: Vec<Seed>,
+    /// By what the nodes of a cluster know each other.
+    pub cluster_secret: Option<Secret>,
+    /// Whether other machines may be nodes without a secret.
+    pub insecure_cluster: bool,
+    /// What the node is for.
+    pub role: Role,
+    /// Copies of each key beside the first.
+    pub replicas: u8,
     /// Whether listening beyond loopback needs a password.
     pub protected_mode: bool,
     /// The password of `AUTH`, if one is asked for.
@@ -77,6 +95,12 @@ pub struct Config {
     pub log_level: LevelFilter,
     /// Who may use `DEBUG`.
     pub debug_command: DebugCommand,
+}
+
+/// The port `distance` behind another one; any free one where there is none, or where that one is
+/// any free one.
+fn beside(port: u16, distance: u16) -> u16 {
+    if port == 0 { 0 } else { port.checked_add(distance).unwrap_or(0) }
 }
 
 /// When logged changes are synced to disk.
@@ -200,6 +224,25 @@ impl Config {
         self.bind.iter().any(|address| !address.ip.is_loopback())
     }
 
+    /// Returns the port for clients that know the slots, where that for all clients is `port`:
+    /// the one behind it, unless an option says another. 0 is any free one.
+    pub fn direct_port(&self, port: u16) -> u16 {
+        self.direct_port.unwrap_or_else(|| beside(port, 1))
+    }
+
+    /// Returns the name or address under which others reach this node: `announce`, or the first
+    /// address of `bind`. `None` where that is all of them.
+    pub fn announced_host(&self) -> Option<String> {
+        let first = self.bind.first().map(|bind| bind.ip).filter(|ip| !ip.is_unspecified());
+        self.announce.clone().or_else(|| first.map(|ip| ip.to_string()))
+    }
+
+    /// Returns the port for other nodes, where that for all clients is `port`: 10000 behind it,
+    /// unless an option says another. 0 is any free one.
+    pub fn bus_port(&self, port: u16) -> u16 {
+        self.bus_port.unwrap_or_else(|| beside(port, 10_000))
+    }
+
     fn unchecked(raw: &RawConfig) -> Self {
         let mut config = Self::blank();
         for (spec, value) in raw.values() {
@@ -219,10 +262,32 @@ impl Config {
                  to let everybody in",
             ));
         }
+        self.check_cluster(raw, &mut problems);
         if self.data_dir.as_os_str().is_empty() {
             problems.push(raw.problem("data-dir", "a directory is needed"));
         }
         problems
+    }
+
+    fn check_cluster(&self, raw: &RawConfig, problems: &mut Vec<Problem>) {
+        let ports = [self.port, self.direct_port(self.port), self.bus_port(self.port)];
+        for (at, name) in [(1, "direct-port"), (2, "bus-port")] {
+            if ports[at] != 0 && ports[..at].contains(&ports[at]) {
+                problems.push(raw.problem(name, "another port of this node has this number"));
+            }
+        }
+        if ports[2] == 0 && self.seeds.iter().any(|seed| seed.port.is_none()) {
+            let reason = "a seed without a port needs a bus-port that is not just any free one";
+            problems.push(raw.problem("seeds", reason));
+        }
+        let open = self.cluster_secret.is_none() && !self.insecure_cluster;
+        if open && !self.seeds.is_empty() && self.listens_beyond_loopback() {
+            problems.push(raw.problem(
+                "cluster-secret",
+                "a cluster beyond loopback needs one, the same on all nodes, or \
+                 --insecure-cluster to let every machine be a node",
+            ));
+        }
     }
 
     /// All fields empty; the rows of the table fill every one of them (a test checks that).
@@ -230,6 +295,14 @@ impl Config {
         Self {
             bind: Vec::new(),
             port: 0,
+            direct_port: None,
+            bus_port: None,
+            announce: None,
+            seeds: Vec::new(),
+            cluster_secret: None,
+            insecure_cluster: false,
+            role: Role::Data,
+            replicas: 0,
             protected_mode: false,
             requirepass: None,
             data_dir: PathBuf::new(),
@@ -316,6 +389,17 @@ impl Value {
         match self {
             Self::Addresses(list) => list.clone(),
             _ => mismatch("addresses", self),
+        }
+    }
+
+    pub(super) fn host(&self) -> Option<String> {
+        Some(self.text().to_owned()).filter(|host| !host.is_empty())
+    }
+
+    pub(super) fn seeds(&self) -> Vec<Seed> {
+        match self {
+            Self::Seeds(seeds) => seeds.clone(),
+            _ => mismatch("seeds", self),
         }
     }
 

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::seeds::{self, Seed};
 use super::structured::{OutputLimits, SavePoints, parse_events, write_events};
 
 /// The largest value of options that Redis holds in a C `int`.
@@ -55,6 +56,10 @@ pub enum Kind {
     Secret,
     /// IP addresses, `*` for all of IPv4, `::*` for all of IPv6; a leading `-` means "if any".
     Addresses,
+    /// The name or the IP address of a machine, or nothing.
+    Host,
+    /// Nodes as `host[:port]`, with commas or spaces between them; may be none.
+    Seeds,
     /// Pairs of seconds and changes.
     SavePoints,
     /// Groups of class, hard limit, soft limit, soft seconds.
@@ -134,12 +139,14 @@ pub enum Value {
     SizeOrPercent(SizeLimit),
     /// Of `Kind::Choice`: the position of the word.
     Choice(usize),
-    /// Of `Kind::Text` and `Kind::Path`.
+    /// Of `Kind::Text`, `Kind::Path` and `Kind::Host`.
     Text(String),
     /// Of `Kind::Secret`.
     Secret(Secret),
     /// Of `Kind::Addresses`.
     Addresses(Vec<BindAddress>),
+    /// Of `Kind::Seeds`.
+    Seeds(Vec<Seed>),
     /// Of `Kind::SavePoints`.
     SavePoints(SavePoints),
     /// Of `Kind::OutputLimits`.
@@ -201,6 +208,13 @@ impl Kind {
             Self::Text | Self::Path => Ok(Value::Text(text.to_owned())),
             Self::Secret => Ok(Value::Secret(Secret::new(text))),
             Self::Addresses => parse_addresses(text).map(Value::Addresses),
+            Self::Host if text.is_empty() || seeds::is_host(text) => {
+                Ok(Value::Text(text.to_owned()))
+            }
+            Self::Host => Err(ValueError::new("argument must be a host name or an IP address")),
+            Self::Seeds => seeds::parse(text).map(Value::Seeds).ok_or_else(|| {
+                ValueError::new("argument must be hosts, each with or without a port")
+            }),
             Self::SavePoints => SavePoints::parse(text).map(Value::SavePoints),
             Self::OutputLimits => {
                 let before = match present {
@@ -255,6 +269,8 @@ impl Kind {
             Self::Path => "a path".to_owned(),
             Self::Text | Self::Secret => "any text".to_owned(),
             Self::Addresses => "IP addresses, * (all IPv4), ::* (all IPv6)".to_owned(),
+            Self::Host => "a host name or an IP address".to_owned(),
+            Self::Seeds => "host[:port], with commas or spaces between several".to_owned(),
             Self::SavePoints => "pairs of seconds and changes, as '3600 1 300 100'".to_owned(),
             Self::OutputLimits => {
                 "groups of class (normal, replica, pubsub), hard limit, soft limit, soft seconds"
@@ -294,6 +310,10 @@ impl fmt::Display for Value {
             Self::Addresses(list) => {
                 let texts: Vec<&str> = list.iter().map(|address| address.text.as_str()).collect();
                 formatter.write_str(&texts.join(" "))
+            }
+            Self::Seeds(seeds) => {
+                let texts: Vec<String> = seeds.iter().map(Seed::to_string).collect();
+                formatter.write_str(&texts.join(","))
             }
             Self::SavePoints(points) => write!(formatter, "{points}"),
             Self::OutputLimits(limits) => write!(formatter, "{limits}"),

@@ -16,6 +16,7 @@ use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecode
 use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
 use super::session::{Replies, Session};
+use super::slots;
 use super::socket::Socket;
 use crate::actors::shard::{Execute, ReplySlot, Stopped};
 use crate::clock::Ticks;
@@ -293,7 +294,11 @@ impl Connection {
         loop {
             self.send(shard, batch)?;
             batch = self.lanes[shard].slot.receive().await?;
-            if self.output.is_empty() {
+            if batch.refused {
+                for index in 0..batch.ends.len() {
+                    self.add_reply(&batch, index);
+                }
+            } else if self.output.is_empty() {
                 std::mem::swap(&mut self.output, &mut batch.replies);
             } else {
                 self.output.raw(batch.replies.as_bytes());
@@ -335,9 +340,7 @@ impl Connection {
                 self.send(shard, batch)?;
                 batch = self.lanes[shard].slot.receive().await?;
             }
-            let start = taken[shard].checked_sub(1).map_or(0, |last| batch.ends[last] as usize);
-            let end = batch.ends[taken[shard]] as usize;
-            self.output.raw(&batch.replies.as_bytes()[start..end]);
+            self.add_reply(&batch, taken[shard]);
             taken[shard] += 1;
             self.lanes[shard].batch = Some(batch);
         }
@@ -349,6 +352,21 @@ impl Connection {
         self.order = order;
         self.order.clear();
         Ok(())
+    }
+
+    /// Adds one of a batch's replies to the output.
+    #[inline]
+    fn add_reply(&mut self, batch: &Batch, index: usize) {
+        let (routed, start) = batch.replied(index);
+        let reply = &batch.replies.as_bytes()[start..batch.ends[index] as usize];
+        if !reply.is_empty() {
+            return self.output.raw(reply);
+        }
+        let args = routed.args(&batch.requests);
+        let error = slots::refused(&mut self.session, routed.command.spec.keys, args);
+        self.session.node.commands.rejected(routed.command.index);
+        self.session.node.errors.count(&error);
+        error.write(&mut self.output);
     }
 
     /// Takes a batch and its requests back, once all its commands are executed.

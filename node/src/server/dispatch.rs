@@ -3,6 +3,7 @@
 use distcache_protocol::slot::slot_of;
 
 use super::session::Session;
+use super::slots;
 use crate::command::{Args, Command, CommandError, Flags, Keys, Run, TABLE};
 use crate::keyspace::ShardId;
 
@@ -39,7 +40,13 @@ pub fn admit(session: &Session, args: Args<'_>) -> Result<(Command, Route), Comm
         return Err(CommandError::Other(text.into()));
     }
     let route = match command.spec.run {
-        Run::Keyspace(_) => route(session, command.spec.keys, args),
+        Run::Keyspace(_) => {
+            if session.minds_slots {
+                slots::check(session, command.spec.keys, args)
+                    .inspect_err(|_| session.node.commands.rejected(command.index))?;
+            }
+            route(session, command.spec.keys, args)
+        }
         Run::Connection(_) | Run::Node(_) | Run::Subcommand => Route::Here,
     };
     Ok((command, route))

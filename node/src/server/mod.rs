@@ -2,6 +2,8 @@
 //!
 //! - [`dispatch`]: every rejection, and the route of what is admitted;
 //! - [`connection`]: one task a client;
+//! - [`listen`]: the sockets that clients come to;
+//! - [`slots`]: which node a command's keys live on;
 //! - [`coordinate`]: commands whose keys live on several shards;
 //! - [`session`], [`socket`]: what is remembered of a client, and the way to it;
 //! - [`registry`]: the clients as others see them;
@@ -11,9 +13,11 @@ pub mod connection;
 pub mod coordinate;
 pub mod counters;
 pub mod dispatch;
+pub mod listen;
 pub mod pause;
 pub mod registry;
 pub mod session;
+pub mod slots;
 pub mod socket;
 pub mod sweep;
 
@@ -34,7 +38,8 @@ use crate::compaction;
 use crate::node::Node;
 use crate::shard::ShardState;
 use connection::Connection;
-use registry::{Client, Registered};
+use listen::Access;
+use registry::Client;
 use session::Session;
 use socket::Socket;
 
@@ -48,10 +53,18 @@ const FINISH_INTERVAL: Duration = Duration::from_millis(5);
 const COMPACTION_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Accepts clients for ever, and gives them to the arbiters in turn.
-pub async fn accept(listener: TcpListener, node: Arc<Node>, arbiters: Vec<ArbiterHandle>) {
+pub async fn accept(
+    listener: TcpListener,
+    access: Access,
+    node: Arc<Node>,
+    arbiters: Vec<ArbiterHandle>,
+) {
     for (thread, arbiter) in arbiters.iter().enumerate().cycle() {
         match accept_one(&listener, &node).await {
-            Ok(Some((stream, client))) => start(&node, stream, client, thread, arbiter),
+            Ok(Some((stream, client))) => {
+                let session = Session::new(node.clone(), client, access, thread);
+                start(stream, session, arbiter);
+            }
             Ok(None) => {}
             Err(error) => {
                 log::warn!(error = error.to_string().as_str(); "accepting a client failed");
@@ -106,22 +119,12 @@ fn prepare(stream: &TcpStream, keepalive_s: u32) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// Starts a client's task on its arbiter.
-fn start(
-    node: &Arc<Node>,
-    stream: std::net::TcpStream,
-    client: Arc<Client>,
-    thread: usize,
-    arbiter: &ArbiterHandle,
-) {
-    let node = node.clone();
+/// Starts a client's task on its arbiter. Whatever happens to the task, the client leaves the
+/// registry with its session.
+fn start(stream: std::net::TcpStream, session: Session, arbiter: &ArbiterHandle) {
     arbiter.spawn_fn(move || {
-        // Whatever happens to the task, the client leaves the registry with it.
-        let socket = match Socket::new(stream) {
-            Ok(socket) => socket,
-            Err(_) => return drop(Registered::new(node.clients.clone(), client)),
-        };
-        let session = Session::new(node, client.clone(), thread);
+        let Ok(socket) = Socket::new(stream) else { return };
+        let client = session.client().clone();
         let task = actix_rt::spawn(async move {
             let id = session.id;
             if let Err(error) = Connection::new(socket, session).serve().await {

@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 use distcache_protocol::resp::RespVersion;
 
 use super::counters::ThreadCounters;
+use super::listen::Access;
 use super::registry::{Client, Registered};
+use crate::cluster::view::ClusterView;
 use crate::config::Config;
 use crate::node::Node;
 
@@ -37,6 +39,14 @@ pub struct Session {
     /// Configuration as of the last turn.
     pub config: Arc<Config>,
     generation: u64,
+    /// Whether the client comes by the port for those that know the slots.
+    pub access: Access,
+    /// The cluster as of the last turn.
+    pub view: Arc<ClusterView>,
+    view_generation: u64,
+    /// Whether a key may be another node's, or its slot matters otherwise. Where not, which is so
+    /// on a node that has no others beside it, the request path knows nothing of slots.
+    pub minds_slots: bool,
     /// Protocol version of the replies.
     pub version: RespVersion,
     /// Selected database.
@@ -55,10 +65,12 @@ pub struct Session {
 
 impl Session {
     /// Returns the state of a new connection that thread `thread` serves.
-    pub fn new(node: Arc<Node>, client: Arc<Client>, thread: usize) -> Self {
+    pub fn new(node: Arc<Node>, client: Arc<Client>, access: Access, thread: usize) -> Self {
         let generation = node.config.generation();
         let config = node.config.current();
         let authenticated = config.requirepass.is_none();
+        let view_generation = node.cluster.generation();
+        let view = node.cluster.view();
         Session {
             id: client.id,
             registered: Registered::new(node.clients.clone(), client),
@@ -66,6 +78,10 @@ impl Session {
             thread,
             config,
             generation,
+            access,
+            minds_slots: access == Access::Direct || !view.is_whole(),
+            view,
+            view_generation,
             version: RespVersion::V2,
             database: 0,
             authenticated,
@@ -88,13 +104,24 @@ impl Session {
         self.node.parts.counters.of_thread(self.thread)
     }
 
-    /// Takes over what `CONFIG SET` changed since the last turn. Cost: one load.
+    /// Takes over what `CONFIG SET`, and the cluster, changed since the last turn. Cost: two loads.
     #[inline]
     pub fn refresh(&mut self) {
         if self.generation != self.node.config.generation() {
             self.generation = self.node.config.generation();
             self.config = self.node.config.current();
         }
+        if self.view_generation != self.node.cluster.generation() {
+            self.refresh_view();
+        }
+    }
+
+    /// Takes over what is known of the cluster now.
+    #[cold]
+    pub fn refresh_view(&mut self) {
+        self.view_generation = self.node.cluster.generation();
+        self.view = self.node.cluster.view();
+        self.minds_slots = self.access == Access::Direct || !self.view.is_whole();
     }
 
     /// Whether what is replied now is not for the client.

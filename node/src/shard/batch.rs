@@ -105,14 +105,24 @@ pub struct Batch {
     pub hints: Vec<Hint>,
     /// Replies since the batch was last sent.
     pub replies: ReplyBuffer,
-    /// Where each of those replies ends.
+    /// Where each of those replies ends. An empty one is that of a command whose keys this node
+    /// does not serve (any more): it was not executed.
     pub ends: Vec<u32>,
+    /// Whether there is an empty reply.
+    pub refused: bool,
 }
 
 impl Batch {
     /// Whether there is no command.
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty()
+    }
+
+    /// The command whose reply is number `index` of those there are, and where it begins.
+    pub fn replied(&self, index: usize) -> (Routed, usize) {
+        let first = self.executed - self.ends.len();
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        (self.commands[first + index], start)
     }
 
     /// Adds a command; its arguments have these places in the requests that are set when the
@@ -161,7 +171,7 @@ impl Batch {
         for (routed, end) in self.commands[first..].iter().zip(&mut self.ends) {
             let reply = &replies.as_bytes()[start..*end as usize];
             start = *end as usize;
-            if routed.command.spec.flags.has(Flags::WRITE) {
+            if !reply.is_empty() && routed.command.spec.flags.has(Flags::WRITE) {
                 self.replies.error(error);
             } else {
                 self.replies.raw(reply);
@@ -174,6 +184,7 @@ impl Batch {
     pub fn clear_replies(&mut self) {
         self.replies.truncate(0);
         self.ends.clear();
+        self.refused = false;
     }
 
     /// Empties the batch for its next use; returns the requests, unless others share them.
@@ -182,6 +193,7 @@ impl Batch {
         self.executed = 0;
         self.hints.clear();
         self.ends.clear();
+        self.refused = false;
         if self.replies.capacity() > REPLY_BUFFER_KEPT_BYTES {
             self.replies = ReplyBuffer::default();
         }

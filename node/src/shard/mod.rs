@@ -15,9 +15,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use distcache_protocol::resp::ReplyBuffer;
+use distcache_protocol::slot::slot_of;
 use distcache_recovery::RecordCursor;
 
 use crate::clock::{self, Ticks};
+use crate::cluster::view::Ownership;
 use crate::command::{Args, Command, CommandError, Flags, Run, TABLE};
 use crate::keyspace::expiry::ExpirySlice;
 use crate::keyspace::warm::Hint;
@@ -59,6 +61,7 @@ pub struct ShardState {
     pub memory: MemoryGate,
     monitor: Option<Arc<Monitor>>,
     log: Option<LogStatus>,
+    ownership: Arc<Ownership>,
     /// Time of this turn.
     now: UnixMillis,
     /// When the last command of this turn ended, and the next one begins.
@@ -79,6 +82,7 @@ impl ShardState {
             memory,
             monitor: None,
             log,
+            ownership: Arc::default(),
             now: UnixMillis(0),
             ticks: Ticks::now(),
             warmed: Vec::new(),
@@ -89,6 +93,17 @@ impl ShardState {
     pub fn set_monitor(&mut self, monitor: Arc<Monitor>) {
         self.memory.set_monitor(monitor.clone());
         self.monitor = Some(monitor);
+    }
+
+    /// Says where it stands which partitions this node serves; before that, it serves all.
+    pub fn set_ownership(&mut self, ownership: Arc<Ownership>) {
+        self.ownership = ownership;
+    }
+
+    /// Whether this node serves all of these keys.
+    #[inline]
+    pub fn serves<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>) -> bool {
+        self.ownership.is_whole() || keys.all(|key| self.ownership.serves(slot_of(key)))
     }
 
     /// Removes keys whose time is over, in a slice.
@@ -157,7 +172,8 @@ impl ShardState {
         self.warmed = warmed;
     }
 
-    /// Executes the commands of a batch that have not been executed yet, until they are done, or
+    /// Executes the commands of a batch that have not been executed yet, but for those whose keys
+    /// this node does not serve, which get an empty reply; until all are done, or
     /// the replies are large enough to be written first, or `blocked` says that the next one
     /// must wait.
     pub fn execute(&mut self, batch: &mut Batch, blocked: impl Fn(&Keyspace, &Batch) -> bool) {
@@ -170,6 +186,12 @@ impl ShardState {
             }
             if batch.executed >= batch.hints.len() {
                 self.warm(std::iter::once(&mut *batch), WARMED_COMMANDS);
+            }
+            if !self.serves(batch.next_keys()) {
+                batch.ends.push(batch.replies.len() as u32);
+                batch.executed += 1;
+                batch.refused = true;
+                continue;
             }
             let args = routed.args(&batch.requests);
             self.keyspace.expect(batch.hints.get(batch.executed).copied());

@@ -43,7 +43,7 @@ pub(super) fn server(figures: &Figures<'_>, lines: &mut Lines) {
     lines.field("process_id", std::process::id());
     lines.field("process_supervised", "no");
     lines.field("run_id", &node.run_id);
-    lines.field("tcp_port", node.port);
+    lines.field("tcp_port", node.ports.client);
     lines.field("server_time_usec", clock::now_micros());
     lines.field("uptime_in_seconds", figures.uptime_s);
     lines.field("uptime_in_days", figures.uptime_s / 86_400);

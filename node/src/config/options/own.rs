@@ -1,11 +1,19 @@
 //! Rows of the options that this node acts on.
 
 use super::super::settings::{DebugCommand, EvictionPolicy, FsyncPolicy, LOG_LEVELS};
-use super::super::value::{INT_MAX, Kind};
+use super::super::value::{INT_MAX, Kind, Value};
 use super::Change::{Fixed, Live, Protected, Steady};
 use super::{OptionSpec, choice, integer, size};
+use crate::cluster::table::Role;
 
 const MB: u64 = 1 << 20;
+
+const ROLE_WORDS: &[&str] = &["data", "witness"];
+
+/// A port of its own; `None` is the one that follows from `port`.
+fn port(value: &Value) -> Option<u16> {
+    u16::try_from(value.integer::<i64>()).ok()
+}
 
 /// The options with an effect.
 pub(super) const ROWS: &[OptionSpec] = &[
@@ -29,6 +37,82 @@ pub(super) const ROWS: &[OptionSpec] = &[
          enableServiceLinks off there.)",
     )
     .field(|c, v| c.port = v.integer()),
+    OptionSpec::new(
+        Fixed,
+        "direct-port",
+        integer(-1, 65535, ""),
+        "-1",
+        "TCP port for clients that know the cluster's slots: redis-cli -c, and the cluster mode of \
+         client libraries, which find it by themselves from any other node or port. -1 is port + 1 \
+         (if there is such a port and port is not 0), 0 any free port.",
+    )
+    .field(|c, v| c.direct_port = port(v)),
+    OptionSpec::new(
+        Fixed,
+        "bus-port",
+        integer(-1, 65535, ""),
+        "-1",
+        "TCP port for the other nodes of a cluster. -1 is port + 10000 (if there is such a port \
+         and port is not 0), 0 any free port.",
+    )
+    .field(|c, v| c.bus_port = port(v)),
+    OptionSpec::new(
+        Fixed,
+        "announce",
+        Kind::Host,
+        "",
+        "Name or address under which clients and other nodes reach this one, where that is not the \
+         address it listens on: in a container, behind a router. Empty: the first address of bind, \
+         or, if that is all of them, the one that the client has connected to.",
+    )
+    .field(|c, v| c.announce = v.host()),
+    OptionSpec::new(
+        Fixed,
+        "seeds",
+        Kind::Seeds,
+        "",
+        "Nodes to look for when this one starts, as host[:bus-port], with commas or spaces between \
+         them: the same list on every node, itself included. A seed without a port has this \
+         node's bus-port. Empty: a cluster of one, which others may join.",
+    )
+    .field(|c, v| c.seeds = v.seeds()),
+    OptionSpec::new(
+        Fixed,
+        "cluster-secret",
+        Kind::Secret,
+        "",
+        "Secret by which the nodes of a cluster know each other; the same on all of them. Prefer \
+         the environment or the file to the flag, which every user of the machine can read in the \
+         process list.",
+    )
+    .field(|c, v| c.cluster_secret = v.password()),
+    OptionSpec::new(
+        Fixed,
+        "insecure-cluster",
+        Kind::Flag,
+        "no",
+        "Lets other machines be nodes of the cluster without cluster-secret: then everybody who \
+         reaches bus-port can read and change all data, and take the cluster apart.",
+    )
+    .field(|c, v| c.insecure_cluster = v.flag()),
+    OptionSpec::new(
+        Fixed,
+        "role",
+        choice(ROLE_WORDS),
+        "data",
+        "What the node is for: `data` owns keys, `witness` owns none and only votes, so that two \
+         machines with data and a small third one survive the loss of any of them.",
+    )
+    .field(|c, v| c.role = v.choice(&[Role::Data, Role::Witness])),
+    OptionSpec::new(
+        Fixed,
+        "replicas",
+        integer(0, 0, "copies"),
+        "0",
+        "Copies of each key beside the first. This version keeps none: what a node had that is \
+         lost with its disk is lost.",
+    )
+    .field(|c, v| c.replicas = v.integer()),
     OptionSpec::new(
         Live,
         "protected-mode",

@@ -15,10 +15,17 @@ fn another(spec: &OptionSpec) -> String {
         }
         Kind::Text | Kind::Path | Kind::Secret => "other # \"text\" \\ é".to_owned(),
         Kind::Addresses => "::1 127.0.0.1".to_owned(),
+        Kind::Host => "node-1.example".to_owned(),
+        Kind::Seeds => "other,[::1]:12051".to_owned(),
         Kind::SavePoints => "60 1 30 100".to_owned(),
         Kind::OutputLimits => "normal 1 2 3 slave 4 5 6 pubsub 7 8 9".to_owned(),
         Kind::Events => "AKE".to_owned(),
     }
+}
+
+/// Whether the option has a value other than its default.
+fn can_change(spec: &OptionSpec) -> bool {
+    !matches!(spec.kind, Kind::Integer { min, max, .. } if min == max)
 }
 
 fn raw_with(spec: &OptionSpec, text: &str) -> RawConfig {
@@ -53,7 +60,9 @@ fn every_value_is_read_back_from_what_config_get_answers() {
             let again = spec.kind.parse(named.dialect, &shown, raw.value(named.row));
             assert_eq!(again.as_ref(), Ok(raw.value(named.row)), "{} {text}", named.name);
         }
-        assert_ne!(raw_with(spec, &other), raw_with(spec, spec.default), "{}", named.name);
+        if can_change(spec) {
+            assert_ne!(raw_with(spec, &other), raw_with(spec, spec.default), "{}", named.name);
+        }
     }
 }
 
@@ -69,7 +78,7 @@ fn exactly_the_options_with_an_effect_change_the_config() {
         }
         Config::new(&raw).unwrap_or_else(|problems| panic!("{}: {problems:?}", spec.name))
     };
-    for spec in rows() {
+    for spec in rows().filter(|spec| can_change(spec)) {
         let changes = config(spec, &another(spec)) != config(spec, spec.default);
         assert_eq!(changes, spec.apply.is_some(), "{}", spec.name);
     }

@@ -1,0 +1,271 @@
+//! The cluster as the request path knows it: which partitions this node serves, and who serves
+//! the others.
+//!
+//! - [`ClusterView`] is a copy of the table seen from one node. Connections keep the present one
+//!   and take another when its number has changed, which costs one load a turn.
+//! - [`Ownership`] says for each partition whether its commands may be executed here now. Shards
+//!   ask it before they execute, so a connection that has an old view changes nothing. A cluster
+//!   of one pays one load a command for it. It is a byte a partition, so that there is room for
+//!   more states than two.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::table::{
+    Announcement, ClusterId, Entry, NodeId, PARTITIONS, Partition, PartitionId, State, apply,
+};
+use crate::keyspace::location::partition_of;
+
+/// Who serves a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// This node.
+    Local,
+    /// Another one.
+    Remote(NodeId),
+    /// Nobody now: it has no primary, that is down, or it is this node, which may not serve.
+    Nobody,
+}
+
+/// The cluster as one node sees it.
+#[derive(Debug)]
+pub struct ClusterView {
+    /// This node.
+    pub myself: NodeId,
+    /// The table.
+    pub table: State,
+    /// Whether this node may serve what is its own: it was in touch with a majority lately.
+    leased: bool,
+    owners: Box<[Owner]>,
+    whole: bool,
+}
+
+impl ClusterView {
+    /// Returns how node `myself` sees the table; `leased` is whether it may serve what is its own.
+    pub fn new(myself: NodeId, table: State, leased: bool) -> Self {
+        let owner = |(id, _): (PartitionId, &Partition)| match table.serving_owner(id) {
+            Some(node) if node != myself => Owner::Remote(node),
+            Some(_) if leased => Owner::Local,
+            _ => Owner::Nobody,
+        };
+        let owners: Box<[Owner]> = table.numbered().map(owner).collect();
+        let whole = owners.iter().all(|owner| *owner == Owner::Local);
+        ClusterView { myself, table, leased, owners, whole }
+    }
+
+    /// Returns how a node sees a cluster that it creates alone: it serves everything.
+    pub fn alone(cluster: ClusterId, node: NodeId, announcement: Announcement) -> Self {
+        let mut table = State::new();
+        let entry = Entry::Create { cluster, node, announcement };
+        apply(&mut table, 1, &entry);
+        ClusterView::new(node, table, true)
+    }
+
+    /// Who serves a slot.
+    #[inline]
+    pub fn owner(&self, slot: u16) -> Owner {
+        self.owners[usize::from(partition_of(slot).0)]
+    }
+
+    /// Whether this node serves all slots.
+    pub fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether this node may serve what is its own.
+    pub fn is_leased(&self) -> bool {
+        self.leased
+    }
+
+    /// Where clients that know the slots reach a member. What this node does not know of itself
+    /// is `local`: the address that the client who asks has connected to.
+    pub fn direct(&self, node: NodeId, local: &str) -> (String, u16) {
+        let address = self.table.nodes.get(&node).map_or("", |member| &member.addresses.direct);
+        let (host, port) = host_and_port(address);
+        (if host.is_empty() { local } else { host }.to_owned(), port)
+    }
+}
+
+/// Writes `host:port` as the table has it, an IPv6 address in brackets.
+pub fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Reads `host:port`; what is missing is empty, or 0.
+pub fn host_and_port(address: &str) -> (&str, u16) {
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    (host, port.parse().unwrap_or(0))
+}
+
+/// Whether commands of a partition may be executed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Service {
+    Here,
+    Elsewhere,
+}
+
+/// Which partitions' commands may be executed here now; shared by all shards.
+#[derive(Debug)]
+pub struct Ownership {
+    /// A [`Service`] for each partition.
+    services: Box<[AtomicU8]>,
+    /// How many are not served here.
+    elsewhere: AtomicU32,
+}
+
+impl Default for Ownership {
+    /// Returns the ownership of a node that serves everything.
+    fn default() -> Self {
+        let service = |_| AtomicU8::new(Service::Here as u8);
+        let services = (0..PARTITIONS).map(service).collect();
+        Ownership { services, elsewhere: AtomicU32::new(0) }
+    }
+}
+
+impl Ownership {
+    /// Whether all partitions are served here.
+    #[inline]
+    pub fn is_whole(&self) -> bool {
+        self.elsewhere.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether a slot is served here.
+    #[inline]
+    pub fn serves(&self, slot: u16) -> bool {
+        let service = &self.services[usize::from(partition_of(slot).0)];
+        service.load(Ordering::Acquire) == Service::Here as u8
+    }
+
+    /// What is lost is refused before this returns. What is gained is served a moment later.
+    fn follow(&self, view: &ClusterView) {
+        // Not whole while it changes, so that no shard skips a partition that is lost.
+        self.elsewhere.store(u32::MAX, Ordering::Release);
+        let mut elsewhere = 0;
+        for (service, owner) in self.services.iter().zip(&view.owners) {
+            let now = if *owner == Owner::Local { Service::Here } else { Service::Elsewhere };
+            elsewhere += u32::from(now == Service::Elsewhere);
+            service.store(now as u8, Ordering::Release);
+        }
+        self.elsewhere.store(elsewhere, Ordering::Release);
+    }
+}
+
+/// The present view, for all threads.
+#[derive(Debug)]
+pub struct Cluster {
+    generation: AtomicU64,
+    view: Mutex<Arc<ClusterView>>,
+    ownership: Arc<Ownership>,
+}
+
+impl Cluster {
+    /// Begins with this view.
+    pub fn new(view: ClusterView) -> Self {
+        let ownership = Arc::<Ownership>::default();
+        ownership.follow(&view);
+        let (generation, view) = (AtomicU64::new(0), Mutex::new(Arc::new(view)));
+        Cluster { generation, view, ownership }
+    }
+
+    /// Returns a number that changes with every view. Read it before [`Cluster::view`]: then a
+    /// change between the two is seen next time.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Returns the present view. Cost: an uncontended lock.
+    pub fn view(&self) -> Arc<ClusterView> {
+        Arc::clone(&self.lock())
+    }
+
+    /// What the shards ask.
+    pub fn ownership(&self) -> &Arc<Ownership> {
+        &self.ownership
+    }
+
+    /// Replaces the view. When this returns, no shard begins a command of a partition that is not
+    /// served here any more.
+    pub fn publish(&self, view: ClusterView) {
+        let mut present = self.lock();
+        self.ownership.follow(&view);
+        *present = Arc::new(view);
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<ClusterView>> {
+        // A view is replaced as a whole, so it is sound even if a holder panicked.
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::{Incarnation, NodeAddresses, Role};
+    use super::*;
+
+    fn announcement(host: &str) -> Announcement {
+        let direct = address(host, 2051);
+        let addresses = NodeAddresses { direct, ..NodeAddresses::default() };
+        let (incarnation, zone, weight, role) = (Incarnation(1), String::new(), 100, Role::Data);
+        Announcement { incarnation, addresses, zone, weight, role }
+    }
+
+    fn alone() -> ClusterView {
+        ClusterView::alone(ClusterId(9), NodeId(1), announcement("::1"))
+    }
+
+    /// The same cluster when node 2 has partition 7, and nobody has partition 8.
+    fn two_nodes() -> State {
+        let mut table = alone().table;
+        let entry = Entry::NodeJoin { node: NodeId(2), announcement: announcement("host2") };
+        apply(&mut table, 2, &entry);
+        table.partitions[7].primary = Some(NodeId(2));
+        table.partitions[8].primary = None;
+        table
+    }
+
+    #[test]
+    fn a_node_alone_serves_everything() {
+        let cluster = Cluster::new(alone());
+        assert!(cluster.view().is_whole() && cluster.ownership().is_whole());
+        assert!((0..16384).all(|slot| cluster.view().owner(slot) == Owner::Local));
+        assert_eq!(cluster.view().direct(NodeId(1), "local"), ("::1".to_owned(), 2051));
+    }
+
+    #[test]
+    fn ownership_follows_what_is_published() {
+        let cluster = Cluster::new(alone());
+        let before = cluster.generation();
+        cluster.publish(ClusterView::new(NodeId(1), two_nodes(), true));
+        assert_ne!(cluster.generation(), before);
+        let (view, ownership) = (cluster.view(), cluster.ownership());
+        assert!(!view.is_whole() && !ownership.is_whole());
+        for (slot, owner) in
+            [(111, Owner::Local), (112, Owner::Remote(NodeId(2))), (128, Owner::Nobody)]
+        {
+            assert_eq!(view.owner(slot), owner);
+            assert_eq!(ownership.serves(slot), owner == Owner::Local);
+        }
+        assert_eq!(view.direct(NodeId(2), "local"), ("host2".to_owned(), 2051));
+        cluster.publish(alone());
+        assert!(ownership.is_whole() && ownership.serves(112));
+    }
+
+    #[test]
+    fn without_a_lease_nothing_of_its_own_is_served() {
+        let view = ClusterView::new(NodeId(1), two_nodes(), false);
+        assert_eq!(view.owner(0), Owner::Nobody);
+        assert_eq!(view.owner(112), Owner::Remote(NodeId(2)));
+    }
+
+    #[test]
+    fn addresses_are_read_as_they_are_written() {
+        for (host, port) in [("::1", 5), ("10.0.0.1", 6), ("name", 7), ("", 8)] {
+            assert_eq!(host_and_port(&address(host, port)), (host, port));
+        }
+        assert_eq!(host_and_port(""), ("", 0));
+    }
+}
