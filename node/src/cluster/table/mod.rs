@@ -1,7 +1,7 @@
 //! The table: who is a member, and which node owns which partition.
 //!
 //! Every node keeps a copy, and all copies are equal, since each is the fold of the same log of
-//! [`Entry`] values by [`apply`], which reads neither clock nor randomness and does no input or
+//! [`Entry`] values by [`apply()`], which reads neither clock nor randomness and does no input or
 //! output. Consensus decides the order of that log; this module decides what an entry means.
 //!
 //! A **partition** has one primary, which serves it, and an in-sync set (ISR) of nodes that hold
@@ -9,7 +9,7 @@
 //! or the in-sync set changes, a move is cancelled, or a primary is back; who proposes a change
 //! of a partition says which epoch it has seen, so a proposal that comes too late does nothing.
 //!
-//! Modules in reading order: [`identity`], this one, [`entry`], [`outcome`], [`apply`],
+//! Modules in reading order: [`identity`], this one, [`entry`], [`outcome`], [`mod@apply`],
 //! [`snapshot`], [`invariants`], [`limits`].
 
 pub mod apply;

@@ -34,7 +34,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::Damaged`] if the table is none that [`apply`](super::apply) makes.
+    /// [`SnapshotError::Damaged`] if the table is none that [`apply`](super::apply()) makes.
     pub fn encode(&self) -> Result<Vec<u8>, SnapshotError> {
         let mut bytes = vec![FORMAT];
         bincode::serde::encode_into_std_write(self, &mut bytes, configuration())
