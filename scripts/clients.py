@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Real clients against a node: redis-py in RESP2 and RESP3, redis-cli, redis-benchmark.
+"""Real clients against a node: redis-py in RESP2 and RESP3 and in its cluster mode, redis-cli, redis-benchmark.
 
 Needs redis-py (pip install redis) and Debian's redis-tools.
 
@@ -73,6 +73,38 @@ def redis_py(port, protocol):
     expect(other.dbsize(), 0, "DBSIZE after FLUSHALL")
 
 
+def redis_py_cluster(port, protocol):
+    """The library's cluster mode, which finds the direct port from any other port."""
+    client = redis.RedisCluster(host="127.0.0.1", port=port, protocol=protocol,
+                                decode_responses=True)
+    slots = client.execute_command("CLUSTER SLOTS")
+    expect(list(slots), [(0, 16383)], "CLUSTER SLOTS")
+    direct = client.get_primaries()[0]
+    expect(direct.port, client.info("server")["direct_port"], "the direct port")
+    client.flushall()
+    for i in range(1000):
+        client.set(f"key:{i}", i)
+    expect(client.get("key:999"), "999", "GET")
+    expect(client.mset_nonatomic({f"key:{i}": i for i in range(1000)}), [True] * 1000, "MSET")
+    expect(client.mget_nonatomic("key:1", "none", "key:999"), ["1", None, "999"], "MGET")
+    expect(client.dbsize(), 1000, "DBSIZE")
+    expect(len(set(client.scan_iter("key:*", count=50))), 1000, "SCAN")
+    pipeline = client.pipeline()
+    for i in range(1000):
+        pipeline.incr(f"key:{i}")
+    expect(pipeline.execute(), list(range(1, 1001)), "a pipeline over all slots")
+    expect(client.cluster_info()["cluster_state"], "ok", "CLUSTER INFO")
+    expect(len(client.cluster_nodes()), 1, "CLUSTER NODES")
+    expect(client.cluster_countkeysinslot(client.keyslot("key:1")) >= 1, True, "COUNTKEYSINSLOT")
+    try:
+        client.execute_command("MSET", "a", 1, "b", 2, target_nodes=direct)
+        raise Failed("MSET of two slots was not refused")
+    except redis.exceptions.ClusterCrossSlotError:
+        pass
+    expect(client.delete(*(f"key:{i}" for i in range(1000))), 1000, "DEL")
+    client.close()
+
+
 def redis_cli(port):
     """A transcript, bulk loading and the modes that scan."""
     cli = ["redis-cli", "-p", str(port)]
@@ -109,6 +141,10 @@ def campaign(args):
     try:
         redis_py(server.port, 2)
         redis_py(server.port, 3)
+        if not args.server:
+            direct = redis.Redis(port=server.port).info("server")["direct_port"]
+            for (port, protocol) in ((server.port, 2), (server.port, 3), (direct, 2), (direct, 3)):
+                redis_py_cluster(port, protocol)
         redis_cli(server.port)
         redis_benchmark(server.port)
         code = server.terminate()

@@ -72,7 +72,8 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     allow_clients(config.maxclients);
     let listeners = listen(&config.bind, config.port, config.tcp_backlog)?;
     let client = port_of(&listeners)?;
-    let direct_listeners = listen(&config.bind, config.direct_port(client), config.tcp_backlog)?;
+    let direct_port = config.direct_port(config.port);
+    let direct_listeners = listen(&config.bind, direct_port, config.tcp_backlog)?;
     let ports = Ports { client, direct: port_of(&direct_listeners)? };
     let arbiters = start_arbiters(config.shard_count())?;
     let log_arbiter = Arbiter::try_new()?;
@@ -208,7 +209,7 @@ async fn stop_requested(node: &Node, signals: &mut [Signal; 2]) {
 /// all clients, and `ports` all of them, under the names of their options.
 fn write_ports(config: &Config, ports: Ports) -> Result<(), StartError> {
     let Ports { client, direct } = ports;
-    let chosen = [config.port, config.direct_port(client)].contains(&0);
+    let chosen = [config.port, config.direct_port(config.port)].contains(&0);
     let all = format!("port {client}\ndirect-port {direct}\n");
     let files = [
         ("ports", all, chosen),

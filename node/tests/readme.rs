@@ -25,8 +25,8 @@ fn table() -> String {
         if !spec.syntax.is_empty() {
             write!(syntax, " {}", spec.syntax).unwrap();
         }
-        let subcommands: Vec<String> =
-            spec.subcommands.iter().map(|sub| sub.name.to_uppercase()).collect();
+        let shown = spec.subcommands.iter().filter(|sub| !sub.flags.has(Flags::HIDDEN));
+        let subcommands: Vec<String> = shown.map(|sub| sub.name.to_uppercase()).collect();
         if !subcommands.is_empty() {
             write!(syntax, " {}", subcommands.join(" \\| ")).unwrap();
         }

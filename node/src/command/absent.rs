@@ -1,15 +1,13 @@
 //! Commands that client libraries send to any server, about what this node does not have:
-//! scripts, functions, other nodes, users. The answers are those of a Redis where the feature is
+//! scripts, functions, replicas, users. The answers are those of a Redis where the feature is
 //! unused.
 
 use distcache_protocol::resp::ReplyBuffer;
-use distcache_protocol::slot::slot_of;
 
 use super::connection::DEFAULT_USER;
 use super::introspection::acl_cat;
 use super::row::{Docs, container, reply_help, row};
 use super::{Args, CommandError, CommandResult, CommandSpec, Flags, Group, Run, help};
-use crate::node::Node;
 use crate::server::session::Session;
 
 /// Checks the mode of a flush that has nothing to flush.
@@ -92,60 +90,6 @@ fn script_load(_: &mut Session, _: Args<'_>, _: &mut ReplyBuffer) -> CommandResu
 /// `SCRIPT HELP`
 fn script_help(_: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
     reply_help(reply, "SCRIPT", help::SCRIPT)
-}
-
-/// `CLUSTER INFO`: what a lone node without slots of its own says.
-fn cluster_info(_: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
-    const FIELDS: &[(&str, &str)] = &[
-        ("cluster_state", "ok"),
-        ("cluster_slots_assigned", "0"),
-        ("cluster_slots_ok", "0"),
-        ("cluster_slots_pfail", "0"),
-        ("cluster_slots_fail", "0"),
-        ("cluster_known_nodes", "1"),
-        ("cluster_size", "0"),
-        ("cluster_current_epoch", "0"),
-        ("cluster_my_epoch", "0"),
-        ("cluster_stats_messages_sent", "0"),
-        ("cluster_stats_messages_received", "0"),
-        ("total_cluster_links_buffer_limit_exceeded", "0"),
-    ];
-    let lines: Vec<String> =
-        FIELDS.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect();
-    reply.verbatim(lines.concat().as_bytes());
-    Ok(())
-}
-
-/// `CLUSTER SLOTS` and `CLUSTER SHARDS`
-fn no_slots(_: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
-    reply.array(0);
-    Ok(())
-}
-
-/// `CLUSTER NODES`
-fn cluster_nodes(session: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
-    let Node { parts, .. } = &*session.node;
-    let address = session.client().local;
-    let line = format!("{} {address}@0 myself,master - 0 0 0 connected\n", parts.run_id);
-    reply.verbatim(line.as_bytes());
-    Ok(())
-}
-
-/// `CLUSTER MYID`
-fn cluster_myid(session: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
-    reply.bulk(session.node.run_id.as_bytes());
-    Ok(())
-}
-
-/// `CLUSTER KEYSLOT key`
-fn cluster_keyslot(_: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
-    reply.integer(slot_of(args.at(2)).into());
-    Ok(())
-}
-
-/// `READONLY`, `READWRITE` and `ASKING`
-fn no_cluster(_: &mut Session, _: Args<'_>, _: &mut ReplyBuffer) -> CommandResult {
-    Err(CommandError::err("This instance has cluster support disabled"))
 }
 
 /// `ROLE`
@@ -239,7 +183,6 @@ const HELPFUL: Flags = Flags::LOADING.and(Flags::STALE);
 const NOSCRIPT: Flags = Flags::NOSCRIPT;
 const CHANGING: Flags = NOSCRIPT.and(Flags::WRITE);
 const ASKED: Flags = HELPFUL.and(NOSCRIPT);
-const CLUSTER: Flags = Flags::STALE;
 const ACL: Flags = ASKED.and(Flags::ADMIN);
 
 #[rustfmt::skip]
@@ -257,27 +200,6 @@ pub(super) const SPECS: &[CommandSpec] = &[
             ("List the username of all the configured ACL rules", ""), acl_users),
         sub(Group::Server, "whoami", 2, ASKED, "6.0.0",
             ("Return the name of the user associated to the current connection", ""), acl_whoami),
-    ]),
-    sub(Group::Cluster, "asking", 1, Flags::FAST, "3.0.0",
-        ("Sent by cluster clients after an -ASK redirect", ""), no_cluster),
-    container(Group::Cluster, "cluster", "3.0.0", "A container for cluster commands", &[
-        sub(Group::Cluster, "countkeysinslot", 3, CLUSTER, "3.0.0",
-            ("Return the number of local keys in the specified hash slot", "slot"), no_cluster),
-        sub(Group::Cluster, "getkeysinslot", 4, CLUSTER, "3.0.0",
-            ("Return local key names in the specified hash slot", "slot count"), no_cluster),
-        sub(Group::Cluster, "help", 2, HELPFUL, "5.0.0",
-            ("Show helpful text about the different subcommands", ""), no_cluster),
-        sub(Group::Cluster, "info", 2, CLUSTER, "3.0.0",
-            ("Provides info about Redis Cluster node state", ""), cluster_info),
-        sub(Group::Cluster, "keyslot", 3, CLUSTER, "3.0.0",
-            ("Returns the hash slot of the specified key", "key"), cluster_keyslot),
-        sub(Group::Cluster, "myid", 2, CLUSTER, "3.0.0", ("Return the node id", ""), cluster_myid),
-        sub(Group::Cluster, "nodes", 2, CLUSTER, "3.0.0",
-            ("Get Cluster config for the node", ""), cluster_nodes),
-        sub(Group::Cluster, "shards", 2, CLUSTER, "7.0.0",
-            ("Get array of cluster slots to node mappings", ""), no_slots),
-        sub(Group::Cluster, "slots", 2, CLUSTER, "3.0.0",
-            ("Get array of Cluster slot to node mappings", ""), no_slots),
     ]),
     container(Group::Scripting, "function", "7.0.0", "A container for function commands", &[
         sub(Group::Scripting, "delete", 3, CHANGING, "7.0.0",
@@ -301,10 +223,6 @@ pub(super) const SPECS: &[CommandSpec] = &[
     ]),
     sub(Group::Server, "lolwut", -1, Flags::READONLY.and(Flags::FAST), "5.0.0",
         ("Display some computer art and the Redis version", "[VERSION version]"), lolwut),
-    sub(Group::Cluster, "readonly", 1, HELPFUL.and(Flags::FAST), "3.0.0",
-        ("Enables read queries for a connection to a cluster replica node", ""), no_cluster),
-    sub(Group::Cluster, "readwrite", 1, HELPFUL.and(Flags::FAST), "3.0.0",
-        ("Disables read queries for a connection to a cluster replica node", ""), no_cluster),
     sub(Group::Server, "replicaof", 3,
         Flags::ADMIN.and(NOSCRIPT).and(Flags::STALE).and(Flags::NO_ASYNC_LOADING), "5.0.0",
         ("Make the server a replica of another instance, or promote it as master.",

@@ -156,7 +156,7 @@ fn describe(session: &Session, reply: &mut ReplyBuffer) {
     reply.integer(if session.version == RespVersion::V3 { 3 } else { 2 });
     reply.bulk(b"id");
     reply.integer(session.id as i64);
-    for (name, value) in [("mode", "standalone"), ("role", "master")] {
+    for (name, value) in [("mode", session.access.redis_mode()), ("role", "master")] {
         reply.bulk(name.as_bytes());
         reply.bulk(value.as_bytes());
     }

@@ -55,6 +55,40 @@ pub(super) const CLIENT: &[&str] = &[
     "    * LIB-VER: the client lib version.",
 ];
 
+/// `CLUSTER HELP`
+pub(super) const CLUSTER: &[&str] = &[
+    "COUNT-FAILURE-REPORTS <node-id>",
+    "    Return number of failure reports for <node-id>.",
+    "COUNTKEYSINSLOT <slot>",
+    "    Return the number of keys in <slot>.",
+    "GETKEYSINSLOT <slot> <count>",
+    "    Return key names stored by current node in a slot.",
+    "INFO",
+    "    Return information about the cluster.",
+    "KEYSLOT <key>",
+    "    Return the hash slot for <key>.",
+    "LINKS",
+    "    Return information about all network links between this node and its peers.",
+    "    Output format is an array where each array element is a map containing attributes of a \
+     link",
+    "MYID",
+    "    Return the node id.",
+    "MYSHARDID",
+    "    Return the node's shard id.",
+    "NODES",
+    "    Return cluster configuration seen by node. Output format:",
+    "    <id> <ip:port> <flags> <master> <pings> <pongs> <epoch> <link> <slot> ...",
+    "REPLICAS <node-id>",
+    "    Return <node-id> replicas.",
+    "SHARDS",
+    "    Return information about slot range mappings and the nodes associated with them.",
+    "SLOT-STATS (SLOTSRANGE <start> <end>|ORDERBY KEY-COUNT [LIMIT <limit>] [ASC|DESC])",
+    "    Return the number of keys of the slots that current node serves.",
+    "SLOTS",
+    "    Return information about slots range mappings. Each range is made of:",
+    "    start, end, master and replicas IP addresses, ports and ids",
+];
+
 /// `CONFIG HELP`
 pub(super) const CONFIG: &[&str] = &[
     "GET <pattern>",

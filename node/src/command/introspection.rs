@@ -68,7 +68,8 @@ fn with_subcommands(command: Command) -> impl Iterator<Item = Command> {
 fn subcommands(command: Command) -> impl Iterator<Item = Command> {
     let row =
         move |spec: &'static CommandSpec| TABLE.find_subcommand(command, spec.name.as_bytes());
-    command.spec.subcommands.iter().filter_map(row)
+    let shown = command.spec.subcommands.iter().filter(|spec| !spec.flags.has(Flags::HIDDEN));
+    shown.filter_map(row)
 }
 
 /// Finds a command by its full name: `get`, `config|set`.
@@ -133,7 +134,7 @@ fn reply_info(reply: &mut ReplyBuffer, command: Command) {
     entry.tips.split_whitespace().for_each(|tip| bulk(reply, tip));
     reply.array(entry.keys.len());
     entry.keys.iter().for_each(|key| reply_key_spec(reply, key));
-    reply.array(spec.subcommands.len());
+    reply.array(subcommands(command).count());
     subcommands(command).for_each(|subcommand| reply_info(reply, subcommand));
 }
 
@@ -208,7 +209,7 @@ fn reply_docs(reply: &mut ReplyBuffer, command: Command) {
     }
     if has_subcommands {
         bulk(reply, "subcommands");
-        reply.map(spec.subcommands.len());
+        reply.map(subcommands(command).count());
         subcommands(command).for_each(|subcommand| reply_docs(reply, subcommand));
     }
 }

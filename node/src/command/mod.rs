@@ -12,6 +12,7 @@ mod absent;
 pub mod args;
 mod catalog;
 mod client;
+mod cluster;
 mod config;
 mod connection;
 mod debug;
@@ -248,6 +249,7 @@ pub const GROUPS: &[&[CommandSpec]] = &[
     string::lcs::SPECS,
     string::number::SPECS,
     absent::SPECS,
+    cluster::SPECS,
     persistence::SPECS,
     server::SPECS,
     slow::SPECS,

@@ -29,6 +29,16 @@ impl Position {
         Position { slot: shard * super::SLOTS_PER_PARTITION, prefix: 0 }
     }
 
+    /// The place before all keys of a slot.
+    pub fn start_of_slot(slot: u16) -> Self {
+        Position { slot, prefix: 0 }
+    }
+
+    /// The slot that the place lies in.
+    pub fn slot(self) -> u16 {
+        self.slot
+    }
+
     /// Returns the place that a client's cursor means; any number means one.
     pub fn from_cursor(cursor: u64) -> Self {
         let slot = (cursor >> PREFIX_BITS) as u16 % SLOTS;
@@ -109,6 +119,18 @@ impl Keyspace {
             prefix = 0;
         }
         walked
+    }
+
+    /// Number of the keys of a slot of this shard, in the selected database; those that have
+    /// expired but are not removed yet included.
+    pub fn keys_in_slot(&self, slot: u16) -> usize {
+        self.table(slot).map_or(0, SlotTable::len)
+    }
+
+    /// The same of all slots of this shard, in ascending order.
+    pub fn keys_of_slots(&self) -> Vec<(u16, usize)> {
+        let slots = (0..self.shard.slots()).map(|local| self.shard.slot_at(local));
+        slots.map(|slot| (slot, self.keys_in_slot(slot))).collect()
     }
 
     /// Shows the keys of one segment from a prefix on. Returns their number, and the prefix

@@ -18,6 +18,20 @@ pub enum Access {
 }
 
 impl Access {
+    /// What clients are told who ask in which mode the server is (`INFO`, `HELLO`).
+    ///
+    /// Clients that read it decide by it whether they must know the slots. One that is given the
+    /// port for any client need not, so it hears what a lone Redis says: StackExchange.Redis would
+    /// otherwise follow slots by itself and refuse all databases but 0. Those that are told by
+    /// their users to know the slots (redis-py, redis-rs, go-redis, ioredis) ask `CLUSTER SLOTS`
+    /// or `SHARDS` instead, which answer on both ports.
+    pub fn redis_mode(self) -> &'static str {
+        match self {
+            Access::Any => "standalone",
+            Access::Direct => "cluster",
+        }
+    }
+
     /// The word that log lines have for it.
     pub fn name(self) -> &'static str {
         match self {
@@ -29,7 +43,7 @@ impl Access {
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("listening on {address}: {source}")]
+#[error("listening on {address}")]
 pub struct ListenError {
     /// The address.
     pub address: SocketAddr,

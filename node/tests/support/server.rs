@@ -74,6 +74,13 @@ impl Server {
         Some(Self { addr, name: format!("server {addr}"), child: None, dir: None })
     }
 
+    /// Returns where our node listens for clients that know the slots.
+    pub(crate) fn direct(&self) -> SocketAddr {
+        let ports = fs::read_to_string(self.dir().unwrap().join("data/ports")).unwrap();
+        let port = ports.lines().find_map(|line| line.strip_prefix("direct-port "));
+        local(port.unwrap().parse().unwrap())
+    }
+
     /// Takes back the settings that a sequence leaves behind when it stops in its middle.
     pub(crate) fn restore_settings(&self) {
         let mut wire = self.connect();

@@ -12,6 +12,7 @@ use crate::node::Node;
 use crate::process;
 use crate::records::UnixMillis;
 use crate::server::for_all_shards;
+use crate::server::listen::Access;
 use crate::server::registry::Client;
 use crate::shard::CommandStats;
 
@@ -19,6 +20,8 @@ use crate::shard::CommandStats;
 pub(in crate::command) struct Figures<'a> {
     /// The node.
     pub(in crate::command) node: &'a Node,
+    /// By which port it is asked.
+    pub(in crate::command) access: Access,
     /// Its configuration.
     pub(in crate::command) config: Arc<Config>,
     /// The wall-clock time.
@@ -61,6 +64,7 @@ impl<'a> Figures<'a> {
         let client_bytes = clients.iter().map(|client| client.buffer_bytes() as u64).sum();
         let mut figures = Figures {
             node,
+            access: Access::Any,
             config: node.config.current(),
             now: clock::now(),
             uptime_s: Ticks::now().since(node.started_ticks).as_secs(),

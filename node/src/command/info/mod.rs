@@ -67,7 +67,8 @@ fn info<'a>(
     reply: &'a mut ReplyBuffer,
 ) -> CommandFuture<'a> {
     Box::pin(async move {
-        let figures = Figures::gather(&session.node).await?;
+        let mut figures = Figures::gather(&session.node).await?;
+        figures.access = session.access;
         let mut lines = Lines::default();
         for section in SECTIONS.iter().filter(|section| is_wanted(section, args)) {
             if !lines.0.is_empty() {

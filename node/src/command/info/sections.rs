@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::{Figures, Lines};
 use crate::clock;
 use crate::command::TABLE;
+use crate::command::cluster::summary;
 use crate::keyspace::DatabaseSize;
 use crate::node::REDIS_VERSION;
 use crate::process;
+use crate::server::listen::Access;
 
 /// Bytes as people read them: `1.50M`.
 fn human(bytes: u64) -> String {
@@ -35,7 +37,7 @@ pub(super) fn server(figures: &Figures<'_>, lines: &mut Lines) {
     lines.field("redis_git_sha1", "00000000");
     lines.field("redis_git_dirty", 0);
     lines.field("redis_build_id", 0);
-    lines.field("redis_mode", "standalone");
+    lines.field("redis_mode", figures.access.redis_mode());
     lines.field("os", process::system_name());
     lines.field("arch_bits", usize::BITS);
     lines.field("monotonic_clock", "time-stamp counter or clock_gettime");
@@ -44,6 +46,7 @@ pub(super) fn server(figures: &Figures<'_>, lines: &mut Lines) {
     lines.field("process_supervised", "no");
     lines.field("run_id", &node.run_id);
     lines.field("tcp_port", node.ports.client);
+    lines.field("direct_port", node.ports.direct);
     lines.field("server_time_usec", clock::now_micros());
     lines.field("uptime_in_seconds", figures.uptime_s);
     lines.field("uptime_in_days", figures.uptime_s / 86_400);
@@ -303,8 +306,11 @@ pub(super) fn error_stats(figures: &Figures<'_>, lines: &mut Lines) {
     }
 }
 
-pub(super) fn cluster(_: &Figures<'_>, lines: &mut Lines) {
-    lines.field("cluster_enabled", 0);
+pub(super) fn cluster(figures: &Figures<'_>, lines: &mut Lines) {
+    lines.field("cluster_enabled", u8::from(figures.access == Access::Direct));
+    for (name, value) in summary(&figures.node.cluster.view()) {
+        lines.field(name, value);
+    }
 }
 
 pub(super) fn keyspace(figures: &Figures<'_>, lines: &mut Lines) {
