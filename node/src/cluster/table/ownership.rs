@@ -100,10 +100,10 @@ fn promote(
     if !unclean && !partition.isr.contains(&to) {
         return Err(Refusal::NotInSync(to));
     }
-    let former = partition.primary;
-    // After a restart of all, and with an unclean promotion, the other copies may differ.
+    // After a restart of all, and with an unclean promotion, the other copies may differ. The
+    // former primary is down, and may hold what was never acknowledged.
     let equal = !unclean && !partition.recovering;
-    let stays = |id: NodeId| equal && Some(id) != former && state.is_up(id);
+    let stays = |id: NodeId| equal && state.is_up(id);
     partition.isr.retain(|&id| id != to && stays(id));
     partition.isr.insert(0, to);
     partition.replace_primary(to);

@@ -99,13 +99,12 @@ const SWITCH: Change =
     Change::Switch { move_id: MOVE, from: NodeId(0), to: NodeId(1), sequence: StreamSequence(9) };
 
 fn begin(target: u64) -> Change {
-    Change::BeginMove {
-        move_id: MOVE,
-        target: NodeId(target),
-        incarnation: Incarnation(target),
-        then: Then::BecomePrimary,
-        drop: Some(NodeId(0)),
-    }
+    begin_as(MOVE, target, Then::BecomePrimary, Some(NodeId(0)))
+}
+
+fn begin_as(move_id: MoveId, target: u64, then: Then, drop: Option<NodeId>) -> Change {
+    let (target, incarnation) = (NodeId(target), Incarnation(target));
+    Change::BeginMove { move_id, target, incarnation, then, drop }
 }
 
 fn promote(to: u64) -> Change {
@@ -158,17 +157,15 @@ fn a_switch_that_comes_behind_the_cancellation_does_nothing() {
 #[test]
 fn a_move_to_a_replica_needs_no_copy_and_its_cancellation_keeps_the_replica() {
     let mut cluster = Cluster::of(2, 1);
-    let Change::BeginMove { move_id, target, incarnation, .. } = begin(1) else { unreachable!() };
-    let (then, drop) = (Then::Replica, None);
-    cluster.change(Change::BeginMove { move_id, target, incarnation, then, drop });
+    cluster.change(begin_as(MOVE, 1, Then::Replica, None));
     cluster.change(JOIN);
     assert_eq!(cluster.first().joining, None);
-    let (move_id, then) = (MoveId(2), Then::BecomePrimary);
-    cluster.change(Change::BeginMove { move_id, target, incarnation, then, drop });
+    let move_id = MoveId(2);
+    cluster.change(begin_as(move_id, 1, Then::BecomePrimary, None));
     cluster.change(Change::CancelMove { move_id });
     assert_eq!(cluster.first().isr, [NodeId(0), NodeId(1)]);
     let (move_id, from, to) = (MoveId(3), NodeId(0), NodeId(1));
-    cluster.change(Change::BeginMove { move_id, target, incarnation, then, drop });
+    cluster.change(begin_as(move_id, 1, Then::BecomePrimary, None));
     cluster.change(Change::Switch { move_id, from, to, sequence: StreamSequence(1) });
     assert_eq!(cluster.first().primary, Some(to));
     assert_eq!(cluster.first().isr, [NodeId(0), NodeId(1)]);
@@ -189,17 +186,10 @@ fn moves_go_only_to_members_that_can_hold_data_and_run_as_announced() {
     let (node, current) = (NodeId(4), Incarnation(40));
     assert_eq!(cluster.refused(begin(4)), Refusal::StaleIncarnation { node, current });
     assert_eq!(cluster.refused(begin(8)), Refusal::UnknownNode(NodeId(8)));
-    let Change::BeginMove { move_id, target, incarnation, then, .. } = begin(1) else {
-        unreachable!()
-    };
-    let drop = Some(NodeId(1));
-    let change = Change::BeginMove { move_id, target, incarnation, then, drop };
-    assert_eq!(cluster.refused(change), Refusal::CannotDrop(NodeId(1)));
+    let itself = begin_as(MOVE, 1, Then::BecomePrimary, Some(NodeId(1)));
+    assert_eq!(cluster.refused(itself), Refusal::CannotDrop(NodeId(1)));
     cluster.begin();
-    let Change::BeginMove { target, incarnation, then, drop, .. } = begin(1) else {
-        unreachable!()
-    };
-    let change = Change::BeginMove { move_id: MoveId(2), target, incarnation, then, drop };
+    let change = begin_as(MoveId(2), 1, Then::BecomePrimary, Some(NodeId(0)));
     assert_eq!(cluster.refused(change), Refusal::MoveUnderWay(MOVE));
 }
 
@@ -324,11 +314,8 @@ fn a_node_leaves_when_it_has_nothing_left_and_remembers_that_it_was_leaving() {
     cluster.down(0);
     cluster.restart(0, 100);
     assert_eq!(cluster.state.nodes[&zero].status, Status::Leaving);
-    let Change::BeginMove { target, incarnation, then, drop, .. } = begin(1) else {
-        unreachable!()
-    };
     let move_id = MoveId(2);
-    cluster.change(Change::BeginMove { move_id, target, incarnation, then, drop });
+    cluster.change(begin_as(move_id, 1, Then::BecomePrimary, Some(zero)));
     cluster.change(Change::JoinIsr { move_id });
     let sequence = StreamSequence(1);
     cluster.change(Change::Switch { move_id, from: zero, to: one, sequence });
@@ -402,9 +389,14 @@ struct Dice {
     flag: bool,
 }
 
+/// The kind of an entry that takes a move one step further.
+const STEP: u8 = 16;
+
 fn dice() -> impl Strategy<Value = Dice> {
     let stale = prop_oneof![9 => Just(false), 1 => Just(true)];
-    (0..16u8, 0..5u64, 0..5u64, 0..3u16, stale, any::<bool>()).prop_map(
+    // Moves get on more often than members come and go, so many of them come to an end.
+    let kind = prop_oneof![2 => 0..6u8, 3 => 6..16u8, 4 => Just(STEP)];
+    (kind, 0..5u64, 0..5u64, 0..3u16, stale, any::<bool>()).prop_map(
         |(kind, node, other, partition, stale, flag)| Dice {
             kind,
             node,
@@ -433,7 +425,7 @@ impl Dice {
                 Entry::NodeUp { node, replaces, announcement }
             }
             4 => Entry::NodeDown { node, incarnation: Incarnation(present) },
-            5 if flag => Entry::NodeLeaving { node },
+            5 if flag && self.other == 0 => Entry::NodeLeaving { node },
             5 => Entry::NodeForget { node },
             _ => {
                 let Some(at) = state.partition(PartitionId(partition)) else {
@@ -455,13 +447,17 @@ impl Dice {
         };
         let to = partition.joining.map_or(target, |joining| joining.node);
         let from = partition.primary.unwrap_or(target);
-        let other = NodeId(self.other);
+        let copies = partition.isr.len().max(1);
+        let other = partition.isr.get(self.other as usize % copies).copied().unwrap_or(target);
+        if let Some(step) = self.step(partition).filter(|_| self.kind == STEP) {
+            return step;
+        }
         match self.kind {
-            6..=8 => {
+            6..=8 | STEP => {
                 let then = if self.flag { Then::BecomePrimary } else { Then::Replica };
                 let drop = match self.other {
                     0 => None,
-                    1 => Some(from),
+                    1 => Some(target),
                     _ => Some(other),
                 };
                 let move_id = MoveId(fresh);
@@ -471,9 +467,23 @@ impl Dice {
             11 => Change::ShrinkIsr { remove: if self.flag { from } else { other } },
             12 => Change::Switch { move_id, from, to, sequence: StreamSequence(fresh) },
             13 => Change::CancelMove { move_id },
-            14 => Change::Promote { to: target, unclean: self.flag && self.other == 0 },
+            14 => {
+                let to = if self.flag { other } else { target };
+                Change::Promote { to, unclean: self.other == 0 }
+            }
             _ => Change::AssignEmpty { to: target },
         }
+    }
+
+    /// What the primary would propose next.
+    fn step(self, partition: &Partition) -> Option<Change> {
+        let Joining { node: to, move_id, phase, drop, .. } = partition.joining?;
+        let (from, sequence) = (partition.primary?, StreamSequence(1));
+        Some(match phase {
+            MovePhase::Copying => Change::JoinIsr { move_id },
+            MovePhase::InSync => Change::Switch { move_id, from, to, sequence },
+            MovePhase::Dropping => Change::ShrinkIsr { remove: drop? },
+        })
     }
 }
 
