@@ -49,6 +49,8 @@ enum Fence {
     NoGrantToDown,
     /// A promotion does nothing in another epoch than its proposer has seen.
     EpochCheck,
+    /// A node serves, and gets leases, only as the process that the table names.
+    NamedProcess,
     /// A process announces itself in place of the one that it knows of.
     PresentProcess,
     /// A frozen primary goes on only when it has applied how the move ended.
@@ -258,7 +260,11 @@ impl Cluster {
         let node = &world.nodes[at];
         let is_leased = node.lease > 0 || !self.has(Fence::LeaseCheck);
         let is_recent = node.applied >= node.config || !self.has(Fence::ConfigIndex);
-        is_leased && is_recent && world.is_primary(at)
+        let is_primary = match self.has(Fence::NamedProcess) {
+            true => world.is_primary(at),
+            false => world.seen(at).primary == Some(id(at)),
+        };
+        is_leased && is_recent && is_primary
     }
 
     fn serves(&self, world: &World, at: usize) -> bool {
@@ -267,7 +273,8 @@ impl Cluster {
 
     fn may_grant(&self, world: &World, at: usize) -> bool {
         let member = &world.latest().nodes[&id(at)];
-        let is_known = member.incarnation.0 == world.nodes[at].incarnation;
+        let is_named = member.incarnation.0 == world.nodes[at].incarnation;
+        let is_known = is_named || !self.has(Fence::NamedProcess);
         is_known && (member.status.is_up() || !self.has(Fence::NoGrantToDown))
     }
 
@@ -782,7 +789,8 @@ fn without_any_one_fence_something_goes_wrong() {
         (Fence::ConfigIndex, down.clone(), "I1"),
         (Fence::NoGrantToDown, down.clone(), "I1"),
         (Fence::EpochCheck, Cluster { downs: 2, ..CALM }, "I1"),
-        (Fence::PresentProcess, Cluster { restarts: 1, ..down }, "I1"),
+        (Fence::PresentProcess, Cluster { restarts: 1, ..down.clone() }, "I1"),
+        (Fence::NamedProcess, Cluster { restarts: 1, ..down }, "I1"),
         (Fence::StayFrozen, CALM, "I1"),
         (Fence::JoinWithAll, CALM, "I3"),
         (Fence::AckOfTarget, Cluster { writes: true, ..CALM }, "I3"),
