@@ -55,6 +55,21 @@ pub const INPUT_BUFFER_KEPT_BYTES: usize = 1024 * 1024;
 /// A reply buffer larger than this is not kept for the next batch.
 pub const REPLY_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 
+/// Bytes of requests for another node at which a connection sends them before it goes on. A batch
+/// has these, and one request, at most.
+pub const FORWARD_BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of replies to another node's batch after which the rest of it is not executed. A batch
+/// has these replies, and those of one turn of each shard, at most.
+pub const FORWARD_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How often a command is sent after keys that move, and how long between two times: about as long
+/// as a move keeps a partition from being served at most.
+pub const FOLLOW_ATTEMPTS_MAX: usize = 200;
+
+/// See [`FOLLOW_ATTEMPTS_MAX`].
+pub const FOLLOW_PAUSE: Duration = Duration::from_millis(10);
+
 const _: () = assert!(BATCH_REPLY_BYTES_MAX >= REPLY_BUFFER_KEPT_BYTES);
 const _: () = assert!(INPUT_BUFFER_KEPT_BYTES >= READ_BUFFER_BYTES);
 const _: () = assert!(READ_GROWTH_BYTES_MAX >= READ_BUFFER_BYTES);

@@ -9,12 +9,13 @@
 //!   more states than two.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::table::{
     Announcement, ClusterId, Entry, NodeId, PARTITIONS, Partition, PartitionId, State, apply,
 };
 use crate::keyspace::location::partition_of;
+use crate::server::forward::Forward;
 
 /// Who serves a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,9 +153,9 @@ impl Ownership {
     }
 }
 
-/// The present view, for all threads.
-#[derive(Debug)]
+/// The present view, and the way to other nodes, for all threads.
 pub struct Cluster {
+    forward: OnceLock<Arc<dyn Forward>>,
     generation: AtomicU64,
     view: Mutex<Arc<ClusterView>>,
     ownership: Arc<Ownership>,
@@ -166,7 +167,19 @@ impl Cluster {
         let ownership = Arc::<Ownership>::default();
         ownership.follow(&view);
         let (generation, view) = (AtomicU64::new(0), Mutex::new(Arc::new(view)));
-        Cluster { generation, view, ownership }
+        Cluster { forward: OnceLock::new(), generation, view, ownership }
+    }
+
+    /// Says which way leads to other nodes; before that, clients hear which node has their keys.
+    /// The first call counts.
+    pub fn set_forward(&self, forward: Arc<dyn Forward>) {
+        // A second way would be a second cluster.
+        let _ = self.forward.set(forward);
+    }
+
+    /// The way to other nodes, if there is one.
+    pub fn forward(&self) -> Option<&Arc<dyn Forward>> {
+        self.forward.get()
     }
 
     /// Returns a number that changes with every view. Read it before [`Cluster::view`]: then a

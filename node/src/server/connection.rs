@@ -15,12 +15,16 @@ use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecode
 
 use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
+use super::forward::outgoing::Outgoing;
+use super::forward::{self, ForwardError, follow, spread};
+use super::listen::Access;
 use super::session::{Replies, Session};
 use super::slots;
 use super::socket::Socket;
 use crate::actors::shard::{Execute, ReplySlot, Stopped};
 use crate::clock::Ticks;
-use crate::command::{Command, Flags, Run};
+use crate::cluster::table::NodeId;
+use crate::command::{Args, Command, Flags, Run};
 use crate::limits::{
     BATCH_COMMANDS_MAX, INPUT_BUFFER_KEPT_BYTES, READ_BUFFER_BYTES, READ_GROWTH_BYTES_MAX,
     REPLY_BUFFER_KEPT_BYTES,
@@ -43,6 +47,8 @@ pub struct Connection {
     lanes: Vec<Lane>,
     /// Shards of the commands in `lanes`, in request order; not used with one shard.
     order: Vec<u16>,
+    /// Commands of this turn for other nodes.
+    outgoing: Outgoing,
     output: ReplyBuffer,
 }
 
@@ -71,6 +77,7 @@ impl Connection {
             ends: Vec::new(),
             lanes: Vec::new(),
             order: Vec::new(),
+            outgoing: Outgoing::default(),
             output: ReplyBuffer::default(),
         }
     }
@@ -188,13 +195,19 @@ impl Connection {
                     self.session.client().last_command.store(command.index, Relaxed);
                     let lane = &mut self.lanes[shard as usize];
                     lane.batch.get_or_insert_default().push(command, request);
-                    if self.lanes.len() > 1 {
+                    if self.lanes.len() > 1 || self.session.minds_slots {
                         self.order.push(shard);
                     }
                 }
-                Ok((command, Route::Here | Route::ManyShards)) => {
+                Ok((command, Route::OnNode(node))) => {
+                    self.push_outgoing(node, command, request);
+                    if self.outgoing.is_full() {
+                        self.run_batches().await?;
+                    }
+                }
+                Ok((command, route)) => {
                     self.run_batches().await?;
-                    self.run_here(command, request).await?;
+                    self.run_here(command, request, route == Route::ManyNodes).await?;
                 }
                 Err(error) => {
                     self.run_batches().await?;
@@ -238,13 +251,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs one command that is not for a single shard, and counts it.
-    async fn run_here(&mut self, command: Command, request: Range<usize>) -> io::Result<()> {
+    /// Runs one command that is not for a single shard or node, and counts it.
+    async fn run_here(
+        &mut self,
+        command: Command,
+        request: Range<usize>,
+        is_spread: bool,
+    ) -> io::Result<()> {
         let args = self.input.request(request);
         self.session.client().last_command.store(command.index, Relaxed);
         let (before, start) = (self.output.len(), Ticks::now());
         let was_muted = self.session.is_muted();
         let result = match command.spec.run {
+            _ if is_spread => spread::run(&mut self.session, command, args, &mut self.output).await,
             Run::Connection(run) => run(&mut self.session, args, &mut self.output),
             Run::Node(run) => run(&mut self.session, args, &mut self.output).await,
             Run::Keyspace(_) => {
@@ -278,6 +297,9 @@ impl Connection {
 
     /// Sends the commands collected so far to their shards, and adds their replies to the output.
     async fn run_batches(&mut self) -> io::Result<()> {
+        if !self.outgoing.is_empty() {
+            return self.run_many().await;
+        }
         let mut used = (0..self.lanes.len()).filter(|&shard| self.lanes[shard].is_used());
         match (used.next(), used.next()) {
             (None, _) => Ok(()),
@@ -296,7 +318,7 @@ impl Connection {
             batch = self.lanes[shard].slot.receive().await?;
             if batch.refused {
                 for index in 0..batch.ends.len() {
-                    self.add_reply(&batch, index);
+                    self.add_reply(&batch, index).await;
                 }
             } else if self.output.is_empty() {
                 std::mem::swap(&mut self.output, &mut batch.replies);
@@ -324,11 +346,15 @@ impl Connection {
                 self.send(shard, batch)?;
             }
         }
-        drop(input);
+        self.outgoing.send(&self.session.node);
         // Replies of each shard that are in the output already.
         let mut taken = vec![0; self.lanes.len()];
         let order = std::mem::take(&mut self.order);
         for shard in order.iter().map(|&shard| shard as usize) {
+            if shard >= self.lanes.len() {
+                self.add_outgoing_reply(shard - self.lanes.len(), &input).await;
+                continue;
+            }
             let mut batch = match self.lanes[shard].batch.take() {
                 Some(batch) => batch,
                 None => self.lanes[shard].slot.receive().await?,
@@ -340,7 +366,7 @@ impl Connection {
                 self.send(shard, batch)?;
                 batch = self.lanes[shard].slot.receive().await?;
             }
-            self.add_reply(&batch, taken[shard]);
+            self.add_reply(&batch, taken[shard]).await;
             taken[shard] += 1;
             self.lanes[shard].batch = Some(batch);
         }
@@ -351,20 +377,60 @@ impl Connection {
         }
         self.order = order;
         self.order.clear();
+        self.outgoing.clear();
+        // The last one who has them: the batches are at home.
+        if let Some(requests) = Arc::into_inner(input) {
+            self.input = requests;
+        }
         Ok(())
+    }
+
+    /// Collects a command for another node. In `order` nodes come behind the shards.
+    fn push_outgoing(&mut self, node: NodeId, command: Command, request: Range<usize>) {
+        self.session.client().last_command.store(command.index, Relaxed);
+        let origin = (self.session.version, self.session.database);
+        let args = self.input.request(request.clone());
+        let target = self.outgoing.push(node, origin, (command, request), args);
+        self.order.push((self.lanes.len() + target) as u16);
+    }
+
+    /// Adds the next reply of another node to the output.
+    async fn add_outgoing_reply(&mut self, target: usize, input: &Requests) {
+        let ((command, request), reply) = self.outgoing.next(target).await;
+        match reply {
+            Ok(reply) if !forward::is_refusal(reply) => self.output.raw(reply),
+            Ok(_) | Err(ForwardError::NotSent(_)) => {
+                let args = input.request(request);
+                follow(&mut self.session, command, args, &mut self.output).await;
+            }
+            Err(error) => {
+                let error = forward::failure(&error);
+                self.session.node.errors.count(&error);
+                error.write(&mut self.output);
+            }
+        }
     }
 
     /// Adds one of a batch's replies to the output.
     #[inline]
-    fn add_reply(&mut self, batch: &Batch, index: usize) {
+    async fn add_reply(&mut self, batch: &Batch, index: usize) {
         let (routed, start) = batch.replied(index);
         let reply = &batch.replies.as_bytes()[start..batch.ends[index] as usize];
-        if !reply.is_empty() {
-            return self.output.raw(reply);
+        if reply.is_empty() {
+            self.answer_refused(routed.command, routed.args(&batch.requests)).await;
+        } else {
+            self.output.raw(reply);
         }
-        let args = routed.args(&batch.requests);
-        let error = slots::refused(&mut self.session, routed.command.spec.keys, args);
-        self.session.node.commands.rejected(routed.command.index);
+    }
+
+    /// Answers a command that a shard has refused since its keys are not served here (any more).
+    #[cold]
+    async fn answer_refused(&mut self, command: Command, args: Args<'_>) {
+        if self.session.access == Access::Any && self.session.node.cluster.forward().is_some() {
+            return follow(&mut self.session, command, args, &mut self.output).await;
+        }
+        let error = slots::refused(&mut self.session, command, args);
+        self.session.node.commands.rejected(command.index);
         self.session.node.errors.count(&error);
         error.write(&mut self.output);
     }

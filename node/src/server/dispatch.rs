@@ -3,7 +3,8 @@
 use distcache_protocol::slot::slot_of;
 
 use super::session::Session;
-use super::slots;
+use super::slots::{self, Placement};
+use crate::cluster::table::NodeId;
 use crate::command::{Args, Command, CommandError, Flags, Keys, Run, TABLE};
 use crate::keyspace::ShardId;
 
@@ -16,6 +17,10 @@ pub enum Route {
     Here,
     /// On several shards at once.
     ManyShards,
+    /// On another node.
+    OnNode(NodeId),
+    /// On several nodes at once.
+    ManyNodes,
 }
 
 /// Finds a command in the table and decides whether the connection may run it, and where.
@@ -39,14 +44,17 @@ pub fn admit(session: &Session, args: Args<'_>) -> Result<(Command, Route), Comm
         let text = "LOADING Redis is loading the dataset in memory";
         return Err(CommandError::Other(text.into()));
     }
-    let route = match command.spec.run {
-        Run::Keyspace(_) => {
-            if session.minds_slots {
-                slots::check(session, command.spec.keys, args)
-                    .inspect_err(|_| session.node.commands.rejected(command.index))?;
-            }
-            route(session, command.spec.keys, args)
+    if session.minds_slots {
+        let placed = slots::place(session, command, args)
+            .inspect_err(|_| session.node.commands.rejected(command.index))?;
+        match placed {
+            Placement::Here => {}
+            Placement::On(node) => return Ok((command, Route::OnNode(node))),
+            Placement::Spread => return Ok((command, Route::ManyNodes)),
         }
+    }
+    let route = match command.spec.run {
+        Run::Keyspace(_) => route(session, command.spec.keys, args),
         Run::Connection(_) | Run::Node(_) | Run::Subcommand => Route::Here,
     };
     Ok((command, route))

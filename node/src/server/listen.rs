@@ -15,6 +15,9 @@ pub enum Access {
     /// The direct port, for clients that know the slots: what belongs to another node is answered
     /// with its address, as in Redis Cluster.
     Direct,
+    /// No port: another node sends on what its clients want, and is told as on the direct port
+    /// what belongs to another node; but keys of several slots may go together.
+    Node,
 }
 
 impl Access {
@@ -28,7 +31,7 @@ impl Access {
     pub fn redis_mode(self) -> &'static str {
         match self {
             Access::Any => "standalone",
-            Access::Direct => "cluster",
+            Access::Direct | Access::Node => "cluster",
         }
     }
 
@@ -37,6 +40,7 @@ impl Access {
         match self {
             Access::Any => "any",
             Access::Direct => "direct",
+            Access::Node => "node",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! - [`dispatch`]: every rejection, and the route of what is admitted;
 //! - [`connection`]: one task a client;
 //! - [`listen`]: the sockets that clients come to;
+//! - [`forward`]: commands on keys that another node serves;
 //! - [`slots`]: which node a command's keys live on;
 //! - [`coordinate`]: commands whose keys live on several shards;
 //! - [`session`], [`socket`]: what is remembered of a client, and the way to it;
@@ -13,6 +14,7 @@ pub mod connection;
 pub mod coordinate;
 pub mod counters;
 pub mod dispatch;
+pub mod forward;
 pub mod listen;
 pub mod pause;
 pub mod registry;

@@ -105,6 +105,11 @@ impl Client {
         }
     }
 
+    /// Another node that sends on what its clients want; it is in no registry.
+    pub fn of_node(address: SocketAddr) -> Self {
+        Client::new(0, Socket { address, local: address, descriptor: -1 })
+    }
+
     /// What it says about itself.
     pub fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,57 +1,93 @@
-//! Which node a command's keys live on: what a client of the direct port is told, as in Redis
+//! Which node a command's keys live on, and what a client hears that must know it, as in Redis
 //! Cluster.
 
 use distcache_protocol::slot::slot_of;
 
+use super::forward::spread;
 use super::listen::Access;
 use super::session::Session;
+use crate::cluster::table::NodeId;
 use crate::cluster::view::{self, Owner};
-use crate::command::{Args, CommandError, Keys};
+use crate::command::{Args, Command, CommandError, Keys, Run};
 
-/// Whether this node serves all keys of a command, as far as the session knows.
+/// Where a command is to be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// On this node.
+    Here,
+    /// On another one, which serves all its keys.
+    On(NodeId),
+    /// On several nodes.
+    Spread,
+}
+
+/// Where a command is to be executed, as far as the session knows.
 ///
 /// # Errors
-/// `CROSSSLOT` where a client that knows the slots names keys of several, `MOVED` where another
-/// node serves the keys, and `CLUSTERDOWN` where nobody does. In Redis's order: the first key's
+/// `CROSSSLOT` where its keys are in several slots and the client has to know them, or on several
+/// nodes and the command cannot be run in parts; `MOVED` where another node serves the keys and
+/// nothing is sent on; `CLUSTERDOWN` where nobody serves them. In Redis's order: the first key's
 /// slot before the others.
-pub fn check(session: &Session, keys: Keys, args: Args<'_>) -> Result<(), CommandError> {
-    let mut slots = keys.indices(args.len()).map(|index| slot_of(args.at(index)));
-    let Some(first) = slots.next() else { return Ok(()) };
-    if session.view.owner(first) == Owner::Nobody {
+pub fn place(
+    session: &Session,
+    command: Command,
+    args: Args<'_>,
+) -> Result<Placement, CommandError> {
+    let sends_on = session.access == Access::Any && session.node.cluster.forward().is_some();
+    if let Keys::None = command.spec.keys {
+        let spread = sends_on && !session.view.is_whole() && spread::is_spreadable(command);
+        return Ok(if spread { Placement::Spread } else { Placement::Here });
+    }
+    let mut slots = command.spec.keys.indices(args.len()).map(|index| slot_of(args.at(index)));
+    let Some(first) = slots.next() else { return Ok(Placement::Here) };
+    let owner = session.view.owner(first);
+    if owner == Owner::Nobody {
         return Err(down());
     }
-    for slot in slots {
-        match session.access {
-            Access::Direct if slot != first => return Err(cross_slot()),
-            Access::Any => check_slot(session, slot)?,
-            Access::Direct => {}
+    let mut other = None;
+    for slot in slots.filter(|slot| *slot != first) {
+        if session.access == Access::Direct {
+            return Err(cross_slot());
+        }
+        match session.view.owner(slot) {
+            Owner::Nobody => return Err(down()),
+            found if found != owner => other = Some(slot),
+            _ => {}
         }
     }
-    check_slot(session, first)
+    match (owner, other) {
+        (Owner::Nobody, _) => Err(down()),
+        (Owner::Local, None) => Ok(Placement::Here),
+        (Owner::Remote(node), None) if sends_on => Ok(Placement::On(node)),
+        (Owner::Remote(node), _) if !sends_on => Err(moved(session, first, node)),
+        (Owner::Local, Some(slot)) if !sends_on => match session.view.owner(slot) {
+            Owner::Remote(node) => Err(moved(session, slot, node)),
+            _ => Err(try_again()),
+        },
+        // A subcommand's parts would lack the name of its command.
+        _ if spread::is_spreadable(command) && matches!(command.spec.run, Run::Keyspace(_)) => {
+            Ok(Placement::Spread)
+        }
+        _ => Err(cross_slot()),
+    }
 }
 
 /// What to answer where a shard has refused a command since its keys are not served here (any
 /// more). The session takes over what is known of the cluster now.
-pub fn refused(session: &mut Session, keys: Keys, args: Args<'_>) -> CommandError {
+pub fn refused(session: &mut Session, command: Command, args: Args<'_>) -> CommandError {
     session.refresh_view();
-    // The view says that they are served here: they come, or go, at this very moment.
-    check(session, keys, args).err().unwrap_or_else(try_again)
+    // Where the view says that they are served here, they come, or go, at this very moment.
+    place(session, command, args).err().unwrap_or_else(try_again)
 }
 
-fn check_slot(session: &Session, slot: u16) -> Result<(), CommandError> {
-    match session.view.owner(slot) {
-        Owner::Local => Ok(()),
-        Owner::Nobody => Err(down()),
-        Owner::Remote(node) => {
-            let local = session.client().local.ip().to_string();
-            let (host, port) = session.view.direct(node, &local);
-            let text = format!("MOVED {slot} {}", view::address(&host, port));
-            Err(CommandError::Other(text.into()))
-        }
-    }
+fn moved(session: &Session, slot: u16, node: NodeId) -> CommandError {
+    let local = session.client().local.ip().to_string();
+    let (host, port) = session.view.direct(node, &local);
+    CommandError::Other(format!("MOVED {slot} {}", view::address(&host, port)).into())
 }
 
-fn down() -> CommandError {
+/// Nobody serves a key.
+pub fn down() -> CommandError {
     CommandError::Other("CLUSTERDOWN Hash slot not served".into())
 }
 

@@ -1,0 +1,222 @@
+//! The receiving side: a batch from another node, executed as requests of a client of this one.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
+
+use super::Replies;
+use super::batch::{self, NOT_EXECUTED};
+use crate::actors::shard::{Execute, ReplySlot, Stopped};
+use crate::command::{Command, CommandError, Run};
+use crate::limits::FORWARD_REPLY_BYTES_MAX;
+use crate::node::Node;
+use crate::server::coordinate::{Origin, run_on_keys};
+use crate::server::dispatch::{self, Route};
+use crate::server::listen::Access;
+use crate::server::registry::Client;
+use crate::server::session::Session;
+use crate::server::slots;
+use crate::shard::batch::{Batch, Requests, Source};
+
+/// Executes a batch that `peer` has sent, and returns the bytes of its [`Replies`]: one to each
+/// request, in order. What this node does not serve is answered with `MOVED`, and not executed;
+/// what comes behind [`FORWARD_REPLY_BYTES_MAX`] bytes of replies has an empty reply, and is not
+/// executed either.
+///
+/// # Errors
+/// A text for people: it is no batch, or the node is stopping. Of the latter nobody knows what
+/// was executed.
+pub async fn execute(node: &Arc<Node>, peer: SocketAddr, body: &[u8]) -> Result<Vec<u8>, String> {
+    let (version, database, requests) = batch::parse(body).ok_or("no batch of requests")?;
+    let client = Arc::new(Client::of_node(peer));
+    let mut session = Session::new(node.clone(), client, Access::Node, 0);
+    session.authenticated = true;
+    session.version = version;
+    session.database = database;
+    if u16::from(database) >= node.databases() {
+        return Err(format!("this node has no database {database}"));
+    }
+    let (requests, ends) = decode(&session, requests).ok_or("no requests in a batch")?;
+    let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+    let mut turn = Turn::new(session, requests, &waker);
+    turn.run(&ends).await.map_err(|stopped| stopped.to_string())?;
+    Ok(turn.replies.encode())
+}
+
+/// Finds the requests, and the index behind the last argument of each.
+fn decode(session: &Session, bytes: &[u8]) -> Option<(Requests, Vec<usize>)> {
+    let limits =
+        DecodeLimits { bulk_bytes_max: session.config.proto_bulk_max_bytes, authenticated: true };
+    let mut requests = Requests { bytes: bytes.to_vec(), args: Vec::new() };
+    let (mut ends, mut base) = (Vec::new(), 0);
+    let mut decoder = RequestDecoder::default();
+    while base < requests.bytes.len() {
+        match decoder.decode(&mut requests.bytes, base, &mut requests.args, &limits) {
+            Ok(Decoded::Request { consumed }) => base += consumed,
+            _ => return None,
+        }
+        if ends.last() == Some(&requests.args.len()) {
+            return None;
+        }
+        ends.push(requests.args.len());
+    }
+    Some((requests, ends))
+}
+
+/// The way to a shard and back, and what has come.
+struct Lane {
+    batch: Option<Box<Batch>>,
+    slot: ReplySlot,
+    replies: Replies,
+    taken: usize,
+}
+
+/// A batch that is being executed.
+struct Turn {
+    session: Session,
+    requests: Arc<Requests>,
+    lanes: Vec<Lane>,
+    /// Shards of the commands in `lanes`, in request order.
+    order: Vec<usize>,
+    replies: Replies,
+    /// Bytes of what the shards have replied.
+    reply_bytes: usize,
+}
+
+impl Turn {
+    fn new(session: Session, requests: Requests, waker: &Waker) -> Self {
+        let lane = |_: &_| Lane {
+            batch: None,
+            slot: ReplySlot::new(waker.clone()),
+            replies: Replies::default(),
+            taken: 0,
+        };
+        let lanes = session.node.shards.iter().map(lane).collect();
+        let (requests, order, replies) = (Arc::new(requests), Vec::new(), Replies::default());
+        Turn { session, requests, lanes, order, replies, reply_bytes: 0 }
+    }
+
+    async fn run(&mut self, ends: &[usize]) -> Result<(), Stopped> {
+        let mut first = 0;
+        for &end in ends {
+            let places = first..end;
+            first = end;
+            if self.reply_bytes >= FORWARD_REPLY_BYTES_MAX {
+                self.run_lanes().await?;
+                self.replies.push(NOT_EXECUTED);
+                continue;
+            }
+            let requests = self.requests.clone();
+            let args = requests.request(places.clone());
+            match dispatch::admit(&self.session, args) {
+                Ok((command, Route::Shard(shard))) => {
+                    let lane = &mut self.lanes[usize::from(shard)];
+                    lane.batch.get_or_insert_default().push(command, places);
+                    self.order.push(shard.into());
+                }
+                Ok((command, _)) => {
+                    self.run_lanes().await?;
+                    let mut reply = ReplyBuffer::new(self.session.version);
+                    if let Err(error) = self.run_here(command, args, &mut reply).await {
+                        self.refuse(&error);
+                    } else {
+                        self.replies.push(reply.as_bytes());
+                    }
+                }
+                Err(error) => {
+                    self.run_lanes().await?;
+                    self.refuse(&error);
+                }
+            }
+        }
+        self.run_lanes().await
+    }
+
+    fn refuse(&mut self, error: &CommandError) {
+        self.session.node.errors.count(error);
+        let mut reply = ReplyBuffer::new(self.session.version);
+        error.write(&mut reply);
+        self.replies.push(reply.as_bytes());
+    }
+
+    /// Runs a command that is not for a single shard.
+    async fn run_here(
+        &mut self,
+        command: Command,
+        args: crate::command::Args<'_>,
+        reply: &mut ReplyBuffer,
+    ) -> Result<(), CommandError> {
+        match command.spec.run {
+            Run::Keyspace(_) => {
+                let Session { database, version, ref node, .. } = self.session;
+                run_on_keys(node, Origin { database, version }, command, args, reply).await
+            }
+            Run::Node(run) => run(&mut self.session, args, reply).await,
+            Run::Connection(_) | Run::Subcommand => {
+                Err(CommandError::err("a command that no node sends to another"))
+            }
+        }
+    }
+
+    /// Executes what the lanes have, on all shards at once, and adds the replies in order.
+    async fn run_lanes(&mut self) -> Result<(), Stopped> {
+        for shard in 0..self.lanes.len() {
+            let Some(mut batch) = self.lanes[shard].batch.take() else { continue };
+            batch.requests = Source::Shared(self.requests.clone());
+            batch.database = self.session.database;
+            batch.touching = true;
+            batch.replies.set_version(self.session.version);
+            self.send(shard, batch)?;
+        }
+        for shard in std::mem::take(&mut self.order) {
+            if self.lanes[shard].taken == self.lanes[shard].replies.len() {
+                self.receive(shard).await?;
+            }
+            let lane = &mut self.lanes[shard];
+            self.replies.push(lane.replies.get(lane.taken).unwrap_or_default());
+            lane.taken += 1;
+        }
+        for lane in &mut self.lanes {
+            (lane.replies, lane.taken) = (Replies::default(), 0);
+        }
+        Ok(())
+    }
+
+    fn send(&self, shard: usize, batch: Box<Batch>) -> Result<(), Stopped> {
+        let reply = self.lanes[shard].slot.reply();
+        self.session.node.shards[shard].execute(Execute { batch, reply })
+    }
+
+    /// Takes replies of a shard, and lets it go on if it has not executed all.
+    async fn receive(&mut self, shard: usize) -> Result<(), Stopped> {
+        let mut batch = self.lanes[shard].slot.receive().await?;
+        for index in 0..batch.ends.len() {
+            let (routed, start) = batch.replied(index);
+            let reply = &batch.replies.as_bytes()[start..batch.ends[index] as usize];
+            if !reply.is_empty() {
+                self.lanes[shard].replies.push(reply);
+                continue;
+            }
+            let args = routed.args(&self.requests);
+            let error = slots::refused(&mut self.session, routed.command, args);
+            self.session.node.errors.count(&error);
+            let mut reply = ReplyBuffer::new(self.session.version);
+            error.write(&mut reply);
+            self.lanes[shard].replies.push(reply.as_bytes());
+        }
+        self.reply_bytes += batch.replies.len();
+        if batch.is_done() {
+            return Ok(());
+        }
+        if self.reply_bytes >= FORWARD_REPLY_BYTES_MAX {
+            let rest = batch.commands.len() - batch.executed;
+            (0..rest).for_each(|_| self.lanes[shard].replies.push(NOT_EXECUTED));
+            return Ok(());
+        }
+        batch.clear_replies();
+        self.send(shard, batch)
+    }
+}

@@ -1,0 +1,105 @@
+//! A command whose keys have moved meanwhile: it is followed, and the client hears nothing of it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use distcache_protocol::resp::ReplyBuffer;
+
+use super::outgoing::{call, received};
+use super::{ForwardError, batch, spread};
+use crate::command::{Args, Command, CommandError};
+use crate::limits::{FOLLOW_ATTEMPTS_MAX, FOLLOW_PAUSE};
+use crate::server::coordinate::{Origin, run_on_keys};
+use crate::server::session::Session;
+use crate::server::slots::{self, Placement};
+
+/// What to tell the client of a node that gave no replies. A command that was perhaps executed is
+/// not repeated: it could count twice.
+pub(in crate::server) fn failure(error: &ForwardError) -> CommandError {
+    match error {
+        ForwardError::NotSent(reason) => CommandError::Other(
+            format!("CLUSTERDOWN The node that serves the key is not reached: {reason}").into(),
+        ),
+        ForwardError::Unknown(reason) => CommandError::err(format!(
+            "the node that serves the key gave no answer, so nobody knows whether the command was \
+             executed: {reason}"
+        )),
+    }
+}
+
+/// Runs a command that was refused where its keys were thought to be, wherever they are now, and
+/// adds its reply. Asks again while they are on their way, for a bounded time.
+pub(in crate::server) fn follow<'a>(
+    session: &'a mut Session,
+    command: Command,
+    args: Args<'a>,
+    output: &'a mut ReplyBuffer,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    Box::pin(async move {
+        let mut last = slots::try_again();
+        for attempt in 0..FOLLOW_ATTEMPTS_MAX {
+            if attempt > 0 {
+                tokio::time::sleep(FOLLOW_PAUSE).await;
+            }
+            session.refresh_view();
+            match attempt_once(session, command, args, output).await {
+                Ok(()) => return,
+                Err(Refused::Moving) => {}
+                Err(Refused::Finally(error)) => {
+                    last = error;
+                    break;
+                }
+            }
+        }
+        session.node.errors.count(&last);
+        last.write(output);
+    })
+}
+
+enum Refused {
+    /// Its keys are on their way: it was not executed.
+    Moving,
+    Finally(CommandError),
+}
+
+impl From<CommandError> for Refused {
+    fn from(error: CommandError) -> Self {
+        if error == slots::try_again() { Refused::Moving } else { Refused::Finally(error) }
+    }
+}
+
+async fn attempt_once(
+    session: &mut Session,
+    command: Command,
+    args: Args<'_>,
+    output: &mut ReplyBuffer,
+) -> Result<(), Refused> {
+    let (version, database) = (session.version, session.database);
+    match slots::place(session, command, args)? {
+        Placement::Here => {
+            let origin = Origin { database, version };
+            Ok(run_on_keys(&session.node, origin, command, args, output).await?)
+        }
+        Placement::Spread => {
+            let mut reply = ReplyBuffer::new(version);
+            spread::run(session, command, args, &mut reply).await?;
+            output.raw(reply.as_bytes());
+            Ok(())
+        }
+        Placement::On(node) => {
+            let batch = batch::single(version, database, args);
+            let call = call(&session.node, node, batch).ok_or(Refused::Moving)?;
+            match received(call, 1).await {
+                Ok(replies) => match replies.get(0) {
+                    Some(reply) if !batch::is_refusal(reply) => {
+                        output.raw(reply);
+                        Ok(())
+                    }
+                    _ => Err(Refused::Moving),
+                },
+                Err(ForwardError::NotSent(_)) => Err(Refused::Moving),
+                Err(error) => Err(Refused::Finally(failure(&error))),
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Commands on keys of several nodes, or on all keys: each node does its part, and the replies
+//! become one. Nothing is atomic over nodes.
+
+use distcache_protocol::resp::ReplyBuffer;
+use distcache_protocol::resp::decode::parse_integer;
+use distcache_protocol::slot::slot_of;
+
+use super::follow::{failure, follow};
+use super::outgoing::{Call, call, received};
+use super::{batch, scan};
+use crate::clock;
+use crate::cluster::table::{NodeId, Role};
+use crate::cluster::view::Owner;
+use crate::command::{Args, Command, CommandError, CommandResult, Keys, Run, TABLE};
+use crate::server::coordinate::{Origin, run_on_keys};
+use crate::server::session::Session;
+
+/// How the replies of the parts become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gather {
+    /// Integers are added.
+    Sum,
+    /// All must be `OK`.
+    Ok,
+    /// Items of arrays take the places of the keys that they are about.
+    ByKey,
+    /// Arrays are put one behind the other.
+    Concat,
+    /// One that is not nothing.
+    Any,
+}
+
+fn gather_of(command: Command) -> Option<Gather> {
+    match TABLE.full_name(command.index) {
+        "del" | "unlink" | "exists" | "touch" | "dbsize" => Some(Gather::Sum),
+        "mset" | "flushall" | "flushdb" | "swapdb" => Some(Gather::Ok),
+        "mget" => Some(Gather::ByKey),
+        "keys" => Some(Gather::Concat),
+        "randomkey" => Some(Gather::Any),
+        _ => None,
+    }
+}
+
+/// Whether a command can be run on several nodes at once.
+pub(in crate::server) fn is_spreadable(command: Command) -> bool {
+    gather_of(command).is_some() || scan::is_scan(command)
+}
+
+/// A part of the command, for one node; `None` is this one.
+pub(super) struct Part {
+    pub(super) node: Option<NodeId>,
+    pub(super) args: Vec<Vec<u8>>,
+    /// Which of the command's keys it has.
+    pub(super) keys: Vec<usize>,
+}
+
+/// Runs a command on all nodes that have keys of it, and adds its reply.
+///
+/// # Errors
+/// The first that a node answers with; other nodes may have done their part.
+pub(in crate::server) async fn run(
+    session: &mut Session,
+    command: Command,
+    args: Args<'_>,
+    output: &mut ReplyBuffer,
+) -> CommandResult {
+    if scan::is_scan(command) {
+        return scan::run(session, command, args, output).await;
+    }
+    let parts = match command.spec.keys {
+        Keys::None => parts_of_all(session, args),
+        Keys::Range { step, .. } => parts_by_key(session, command.spec.keys, step, args)?,
+    };
+    let calls: Vec<_> = parts.iter().map(|part| send(session, part)).collect();
+    let mut replies = Vec::new();
+    for (part, call) in parts.iter().zip(calls) {
+        replies.push(answer(session, command, part, call).await?);
+    }
+    gather(command, &parts, &replies, output)
+}
+
+/// Sends a part, if it is for another node.
+pub(super) fn send(session: &Session, part: &Part) -> Option<Call> {
+    let mut batch = batch::begin(session.version, session.database);
+    batch::push(&mut batch, part.args.iter().map(Vec::as_slice));
+    part.node.and_then(|node| call(&session.node, node, batch))
+}
+
+/// Returns the reply to a part: that of the call, or, where there is none, this node's own.
+pub(super) async fn answer(
+    session: &mut Session,
+    command: Command,
+    part: &Part,
+    call: Option<Call>,
+) -> Result<Vec<u8>, CommandError> {
+    let Some(call) = call else { return here(session, command, &part.args).await };
+    let answer = received(call, 1).await.map_err(|error| failure(&error))?;
+    match answer.get(0).filter(|reply| !batch::is_refusal(reply)) {
+        Some(reply) => Ok(reply.to_vec()),
+        None => Ok(again(session, command, &part.args).await),
+    }
+}
+
+/// Nodes that own keys, or may, in an order that all nodes know.
+pub(super) fn data_nodes(session: &Session) -> Vec<NodeId> {
+    let members = session.view.table.nodes.iter();
+    let with_data = members.filter(|(_, member)| member.role == Role::Data);
+    with_data.map(|(node, _)| *node).collect()
+}
+
+/// One part for each node that may have keys. Those that are down have none that are served.
+fn parts_of_all(session: &Session, args: Args<'_>) -> Vec<Part> {
+    let view = &session.view;
+    let mut nodes = data_nodes(session);
+    nodes.retain(|node| view.table.is_up(*node));
+    // Where one answer is enough, not always the same node's.
+    let turn = clock::random_seed() as usize % nodes.len().max(1);
+    nodes.rotate_left(turn);
+    let part = |node| Part {
+        node: (node != view.myself).then_some(node),
+        args: args.from(0).map(<[u8]>::to_vec).collect(),
+        keys: Vec::new(),
+    };
+    nodes.into_iter().map(part).collect()
+}
+
+/// One part for each node that serves some of the keys.
+fn parts_by_key(
+    session: &Session,
+    keys: Keys,
+    step: i8,
+    args: Args<'_>,
+) -> Result<Vec<Part>, CommandError> {
+    let mut parts: Vec<Part> = Vec::new();
+    for (place, index) in keys.indices(args.len()).enumerate() {
+        let node = match session.view.owner(slot_of(args.at(index))) {
+            Owner::Local => None,
+            Owner::Remote(node) => Some(node),
+            Owner::Nobody => return Err(crate::server::slots::down()),
+        };
+        let at = parts.iter().position(|part| part.node == node).unwrap_or_else(|| {
+            parts.push(Part { node, args: vec![args.at(0).to_vec()], keys: Vec::new() });
+            parts.len() - 1
+        });
+        let operands = (index..index + step as usize).filter_map(|index| args.get(index));
+        parts[at].args.extend(operands.map(<[u8]>::to_vec));
+        parts[at].keys.push(place);
+    }
+    Ok(parts)
+}
+
+/// Runs this node's part, whose reply may be an error too.
+async fn here(
+    session: &mut Session,
+    command: Command,
+    part: &[Vec<u8>],
+) -> Result<Vec<u8>, CommandError> {
+    let origin = Origin { database: session.database, version: session.version };
+    let (input, ranges) = joined(part);
+    let args = Args::new(&input, &ranges);
+    let mut reply = ReplyBuffer::new(session.version);
+    match command.spec.run {
+        Run::Keyspace(_) => {
+            let done = run_on_keys(&session.node, origin, command, args, &mut reply).await;
+            if done == Err(crate::server::slots::try_again()) {
+                return Ok(again(session, command, part).await);
+            }
+            done?;
+        }
+        Run::Node(run) => run(session, args, &mut reply).await?,
+        Run::Connection(_) | Run::Subcommand => {}
+    }
+    Ok(reply.into_bytes())
+}
+
+/// Runs a part again, since its keys have moved.
+async fn again(session: &mut Session, command: Command, part: &[Vec<u8>]) -> Vec<u8> {
+    let (input, ranges) = joined(part);
+    let mut reply = ReplyBuffer::new(session.version);
+    follow(session, command, Args::new(&input, &ranges), &mut reply).await;
+    reply.into_bytes()
+}
+
+fn joined(part: &[Vec<u8>]) -> (Vec<u8>, Vec<distcache_protocol::resp::ArgRange>) {
+    let mut input = Vec::new();
+    let range = |arg: &Vec<u8>| {
+        let start = input.len() as u32;
+        input.extend_from_slice(arg);
+        distcache_protocol::resp::ArgRange { start, end: input.len() as u32 }
+    };
+    let ranges = part.iter().map(range).collect();
+    (input, ranges)
+}
+
+fn gather(
+    command: Command,
+    parts: &[Part],
+    replies: &[Vec<u8>],
+    output: &mut ReplyBuffer,
+) -> CommandResult {
+    if let Some(error) = replies.iter().find_map(|reply| reply.strip_prefix(b"-")) {
+        return Err(CommandError::Bytes(error.trim_ascii_end().to_vec()));
+    }
+    let unreadable = || CommandError::err("a node's answer cannot be read");
+    match gather_of(command).ok_or_else(unreadable)? {
+        Gather::Ok => output.ok(),
+        Gather::Sum => {
+            let integer =
+                |reply: &Vec<u8>| parse_integer(reply.strip_prefix(b":")?.trim_ascii_end());
+            let sum: Option<i64> = replies.iter().map(integer).sum();
+            output.integer(sum.ok_or_else(unreadable)?);
+        }
+        Gather::Any => {
+            let is_nothing = |reply: &[u8]| reply == b"$-1\r\n" || reply == b"_\r\n";
+            match replies.iter().find(|reply| !is_nothing(reply)) {
+                Some(reply) => output.raw(reply),
+                None => output.null(),
+            }
+        }
+        Gather::Concat => {
+            let items: Option<Vec<_>> = replies.iter().map(|reply| items(reply)).collect();
+            let items = items.ok_or_else(unreadable)?.concat();
+            output.array(items.len());
+            items.into_iter().for_each(|item| output.raw(item));
+        }
+        Gather::ByKey => {
+            let mut places: Vec<&[u8]> = vec![&[]; parts.iter().map(|part| part.keys.len()).sum()];
+            for (part, reply) in parts.iter().zip(replies) {
+                let items = items(reply).filter(|items| items.len() == part.keys.len());
+                for (place, item) in part.keys.iter().zip(items.ok_or_else(unreadable)?) {
+                    places[*place] = item;
+                }
+            }
+            output.array(places.len());
+            places.into_iter().for_each(|item| output.raw(item));
+        }
+    }
+    Ok(())
+}
+
+/// The items of an array of bulk strings and nulls. `None`: the reply is none.
+fn items(reply: &[u8]) -> Option<Vec<&[u8]>> {
+    let (count, mut rest) = line(reply.strip_prefix(b"*")?)?;
+    let mut items = Vec::new();
+    for _ in 0..count {
+        let length = match rest.strip_prefix(b"$") {
+            None if rest.starts_with(b"_\r\n") => 3,
+            None => return None,
+            Some(bulk) => match line(bulk)? {
+                (length, body) if length >= 0 => {
+                    rest.len() - body.len() + usize::try_from(length).ok()?.checked_add(2)?
+                }
+                (_, body) => rest.len() - body.len(),
+            },
+        };
+        let (item, others) = rest.split_at_checked(length)?;
+        items.push(item);
+        rest = others;
+    }
+    rest.is_empty().then_some(items)
+}
+
+/// Reads a number and the end of its line; returns what is behind.
+pub(super) fn line(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let end = bytes.windows(2).position(|two| two == b"\r\n")?;
+    Some((parse_integer(&bytes[..end])?, &bytes[end + 2..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::items;
+
+    #[test]
+    fn arrays_of_bulk_strings_and_nulls_are_taken_apart() {
+        let found = items(b"*4\r\n$1\r\na\r\n$-1\r\n_\r\n$0\r\n\r\n").unwrap();
+        assert_eq!(found, [b"$1\r\na\r\n".as_slice(), b"$-1\r\n", b"_\r\n", b"$0\r\n\r\n"]);
+        assert_eq!(items(b"*0\r\n"), Some(vec![]));
+        for wrong in [b"".as_slice(), b"*1\r\n", b"*1\r\n:1\r\n", b"*1\r\n$9\r\na\r\n", b"*0\r\nx"]
+        {
+            assert_eq!(items(wrong), None);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Three nodes in this process, and clients of the port for any client, who need not know which
+//! node has which key.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use actix_rt::{Arbiter, ArbiterHandle, System};
+use distcache_node::actors::shard::{Shard, ShardHandle};
+use distcache_node::cluster::table::{
+    Announcement, ClusterId, Entry, Incarnation, NodeAddresses, NodeId, Role, State, apply,
+};
+use distcache_node::cluster::view::{ClusterView, address};
+use distcache_node::config::{LiveConfig, RawConfig};
+use distcache_node::keyspace::{Keyspace, ShardId};
+use distcache_node::node::{Node, NodeParts, Ports};
+use distcache_node::server;
+use distcache_node::server::forward::{self, Forward, ForwardError, Forwarded};
+use distcache_node::server::listen::Access;
+use distcache_node::shard::ShardState;
+use distcache_node::shard::memory::MemoryGate;
+use distcache_protocol::slot::slot_of;
+use support::text::{parse_request, show_tree};
+use support::wire::Wire;
+use tokio::net::TcpListener;
+
+/// What a node does with batches that are sent to it.
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    Answers,
+    IsNotReached,
+    IsSilent,
+}
+
+/// Nodes, with a thread of each, that reach each other through memory.
+#[derive(Default)]
+struct Network(Mutex<BTreeMap<NodeId, Reached>>);
+
+type Reached = (Arc<Node>, ArbiterHandle, Manner);
+
+/// A node's way to the others.
+struct Way(Arc<Network>);
+
+impl Forward for Way {
+    fn forward(&self, node: NodeId, batch: Vec<u8>) -> Forwarded {
+        let (node, arbiter, manner) = self.0.0.lock().unwrap()[&node].clone();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        if manner == Manner::Answers {
+            arbiter.spawn_fn(move || {
+                actix_rt::spawn(async move {
+                    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+                    let _ = sender.send(forward::execute(&node, peer, &batch).await);
+                });
+            });
+        }
+        Box::pin(async move {
+            match manner {
+                Manner::Answers => receiver.await.unwrap().map_err(ForwardError::Unknown),
+                Manner::IsNotReached => Err(ForwardError::NotSent("no route".to_owned())),
+                Manner::IsSilent => Err(ForwardError::Unknown("no answer in 1 s".to_owned())),
+            }
+        })
+    }
+}
+
+struct Cluster {
+    network: Arc<Network>,
+    table: State,
+    /// Where any client of each node connects.
+    addresses: Vec<SocketAddr>,
+}
+
+const NODES: u64 = 3;
+
+fn announcement(direct: &str) -> Announcement {
+    Announcement {
+        incarnation: Incarnation(1),
+        addresses: NodeAddresses { direct: direct.to_owned(), ..NodeAddresses::default() },
+        zone: String::new(),
+        weight: 100,
+        role: Role::Data,
+    }
+}
+
+fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, Arc<Node>) {
+    let (sender, receiver) = mpsc::channel();
+    let network = network.clone();
+    thread::spawn(move || {
+        System::new().block_on(async move {
+            let arbiters: Vec<Arbiter> = (0..2).map(|_| Arbiter::new()).collect();
+            let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
+            let live = Arc::new(LiveConfig::new(RawConfig::default(), None).unwrap());
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let local = listener.local_addr().unwrap();
+            let ports = Ports { client: local.port(), direct: 0 };
+            let parts = NodeParts::new(live, handles.len(), ports);
+            let shards = handles.iter().enumerate().map(|(index, arbiter)| {
+                let id = ShardId { index: index as u16, count: handles.len() as u16 };
+                let hasher = parts.hasher.clone();
+                let gate = MemoryGate::new(parts.memory.clone(), index, parts.config.clone());
+                let ownership = parts.cluster.ownership().clone();
+                ShardHandle::start(arbiter, move |inbox| {
+                    let mut state = ShardState::new(Keyspace::new(id, 16, hasher), gate, None);
+                    state.set_ownership(ownership);
+                    Shard::new(state, None, inbox)
+                })
+            });
+            let shards = shards.collect();
+            let node = Arc::new(Node::new(parts, shards, None));
+            node.cluster.set_forward(Arc::new(Way(network.clone())));
+            let entry = (node.clone(), handles[0].clone(), Manner::Answers);
+            network.0.lock().unwrap().insert(id, entry);
+            sender.send((local, node.clone())).unwrap();
+            server::accept(listener, Access::Any, node, handles).await;
+        });
+    });
+    receiver.recv().unwrap()
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let network = Arc::<Network>::default();
+        let mut table = State::new();
+        let mut addresses = Vec::new();
+        for number in 1..=NODES {
+            let (local, _) = start_node(&network, NodeId(number));
+            let announcement = announcement(&address("127.0.0.1", local.port()));
+            let entry = match number {
+                1 => Entry::Create { cluster: ClusterId(7), node: NodeId(1), announcement },
+                _ => Entry::NodeJoin { node: NodeId(number), announcement },
+            };
+            apply(&mut table, number, &entry);
+            addresses.push(local);
+        }
+        for (index, partition) in table.partitions.iter_mut().enumerate() {
+            let owner = NodeId(1 + index as u64 % NODES);
+            (partition.primary, partition.isr) = (Some(owner), vec![owner]);
+        }
+        let cluster = Cluster { network, table, addresses };
+        (1..=NODES).for_each(|node| cluster.tell(node));
+        cluster
+    }
+
+    /// Tells a node what the table is now.
+    fn tell(&self, node: u64) {
+        let nodes = self.network.0.lock().unwrap();
+        let view = ClusterView::new(NodeId(node), self.table.clone(), true);
+        nodes[&NodeId(node)].0.cluster.publish(view);
+    }
+
+    fn behave(&self, node: u64, manner: Manner) {
+        self.network.0.lock().unwrap().get_mut(&NodeId(node)).unwrap().2 = manner;
+    }
+
+    fn connect(&self, node: u64) -> Wire {
+        Wire::connect(self.addresses[node as usize - 1])
+    }
+
+    fn owner(&self, key: &str) -> u64 {
+        let partition = usize::from(slot_of(key.as_bytes()) / 16);
+        self.table.partitions[partition].primary.unwrap().0
+    }
+
+    /// A key that a node serves.
+    fn key_of(&self, node: u64) -> String {
+        (0..).map(|i| format!("k{i}")).find(|key| self.owner(key) == node).unwrap()
+    }
+}
+
+fn call(wire: &mut Wire, request: &str) -> String {
+    show_tree(&wire.try_call(&parse_request(request)).unwrap().tree)
+}
+
+#[test]
+fn any_node_answers_for_any_key_in_request_order() {
+    let cluster = Cluster::start();
+    for round in 0..3 {
+        let mut wire = cluster.connect(round + 1);
+        call(&mut wire, if round == 1 { "HELLO 3" } else { "SELECT 3" });
+        let mut requests = Vec::new();
+        let mut expected = Vec::new();
+        for i in 0..400 {
+            let key = format!("{round}:{}", i % 97);
+            requests.push(format!("SET {key} {i}"));
+            requests.push(format!("INCR {key}"));
+            requests.push(format!("GET {key}"));
+            requests.push(format!("GETRANGE {key} x 1"));
+            expected.extend(["+OK".to_owned(), format!(":{}", i + 1), format!("\"{}\"", i + 1)]);
+            expected.push("-ERR value is not an integer or out of range".to_owned());
+        }
+        requests.extend(["PING".to_owned(), "GET none".to_owned()]);
+        expected.extend(["+PONG".to_owned(), "nil".to_owned()]);
+        let requests: Vec<_> = requests.iter().map(|request| parse_request(request)).collect();
+        wire.send(&requests).unwrap();
+        for (expected, request) in expected.iter().zip(&requests) {
+            let reply = show_tree(&wire.read().unwrap().tree);
+            assert_eq!(reply, *expected, "{}", String::from_utf8_lossy(&request.join(&b' ')));
+        }
+    }
+}
+
+#[test]
+fn commands_over_keys_of_several_nodes_are_gathered() {
+    let cluster = Cluster::start();
+    let mut wire = cluster.connect(2);
+    let keys: Vec<String> = (0..60).map(|i| format!("key{i}")).collect();
+    assert!((1..=NODES).all(|node| keys.iter().any(|key| cluster.owner(key) == node)));
+    let pairs: Vec<String> = keys.iter().map(|key| format!("{key} of-{key}")).collect();
+    assert_eq!(call(&mut wire, &format!("MSET {}", pairs.join(" "))), "+OK");
+    let values: Vec<String> = keys.iter().map(|key| format!("\"of-{key}\"")).collect();
+    let all = keys.join(" ");
+    assert_eq!(call(&mut wire, &format!("MGET {all}")), format!("[{}]", values.join(", ")));
+    assert_eq!(call(&mut wire, "MGET key1 none key2"), "[\"of-key1\", nil, \"of-key2\"]");
+    for command in ["EXISTS", "TOUCH"] {
+        assert_eq!(call(&mut wire, &format!("{command} {all} none key1")), ":61");
+    }
+    for node in 1..=NODES {
+        let mut wire = cluster.connect(node);
+        assert_eq!(call(&mut wire, "DBSIZE"), ":60");
+        assert_eq!(call(&mut wire, "KEYS key1?").matches("key1").count(), 10);
+        assert!(call(&mut wire, "RANDOMKEY").starts_with("\"key"));
+        let mut found = Vec::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let reply = call(&mut wire, &format!("SCAN {cursor} COUNT 7"));
+            let words: Vec<&str> = reply.split('"').skip(1).step_by(2).collect();
+            cursor = words[0].to_owned();
+            found.extend(words[1..].iter().map(|key| (*key).to_owned()));
+            if cursor == "0" {
+                break;
+            }
+        }
+        found.sort();
+        let mut sorted = keys.clone();
+        sorted.sort();
+        assert_eq!(found, sorted);
+    }
+    let (here, there) = (cluster.key_of(2), cluster.key_of(3));
+    let cross = "-CROSSSLOT Keys in request don't hash to the same slot";
+    assert_eq!(call(&mut wire, &format!("RENAME {here} {there}")), cross);
+    assert_eq!(call(&mut wire, "UNLINK key1 key2 key3 none"), ":3");
+    assert_eq!(call(&mut wire, &format!("DEL {all}")), ":57");
+    assert_eq!(call(&mut wire, "SET a 1"), "+OK");
+    assert_eq!(call(&mut wire, "FLUSHALL"), "+OK");
+    assert_eq!(call(&mut cluster.connect(1), "DBSIZE"), ":0");
+    assert_eq!(call(&mut wire, "RANDOMKEY"), "nil");
+    assert_eq!(call(&mut wire, "SCRIPT EXISTS a"), "[:0]");
+}
+
+#[test]
+fn large_batches_and_replies_come_in_parts() {
+    let cluster = Cluster::start();
+    let mut wire = cluster.connect(1);
+    let value = "x".repeat(300_000);
+    let keys: Vec<String> = (0..40).map(|i| format!("large{i}")).collect();
+    let set = |key: &String| parse_request(&format!("SET {key} {value}"));
+    wire.send(&keys.iter().map(set).collect::<Vec<_>>()).unwrap();
+    for _ in &keys {
+        assert_eq!(wire.read().unwrap().raw, b"+OK\r\n");
+    }
+    let mut requests = Vec::new();
+    for key in &keys {
+        requests.push(parse_request(&format!("GET {key}")));
+        requests.push(parse_request(&format!("SETRANGE {key} 0 y")));
+        requests.push(parse_request(&format!("GETRANGE {key} 0 1")));
+    }
+    wire.send(&requests).unwrap();
+    let stored = format!("$300000\r\n{value}\r\n");
+    for key in &keys {
+        assert!(wire.read().unwrap().raw == stored.as_bytes(), "{key}");
+        assert_eq!(wire.read().unwrap().raw, b":300000\r\n");
+        assert_eq!(wire.read().unwrap().raw, b"$2\r\nyx\r\n");
+    }
+}
+
+#[test]
+fn a_partition_that_moves_is_followed() {
+    let mut cluster = Cluster::start();
+    let key = cluster.key_of(2);
+    let partition = usize::from(slot_of(key.as_bytes()) / 16);
+    // Node 2 knows it first, the node that takes it next, and the one that is asked last.
+    cluster.table.partitions[partition].primary = Some(NodeId(3));
+    cluster.tell(2);
+    let mut wires = [1, 2].map(|node| cluster.connect(node));
+    for wire in &mut wires {
+        let requests = [format!("SET {key} 5"), format!("INCR {key}"), format!("GET {key}")];
+        wire.send(&requests.map(|request| parse_request(&request))).unwrap();
+    }
+    thread::sleep(Duration::from_millis(100));
+    cluster.tell(3);
+    thread::sleep(Duration::from_millis(100));
+    cluster.tell(1);
+    for wire in &mut wires {
+        let replies = [(); 3].map(|()| show_tree(&wire.read().unwrap().tree));
+        assert_eq!(replies[0], "+OK");
+        assert!(replies[1].starts_with(':'), "{replies:?}");
+    }
+    assert_eq!(call(&mut cluster.connect(3), &format!("EXISTS {key}")), ":1");
+    assert_eq!(
+        call(&mut cluster.connect(1), &format!("MGET {key} none")).matches("nil").count(),
+        1
+    );
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_told_of_and_nothing_is_repeated() {
+    let cluster = Cluster::start();
+    let (here, there) = (cluster.key_of(1), cluster.key_of(2));
+    let mut wire = cluster.connect(1);
+    cluster.behave(2, Manner::IsSilent);
+    let reply = call(&mut wire, &format!("INCR {there}"));
+    assert!(reply.starts_with("-ERR the node that serves the key gave no answer"), "{reply}");
+    assert!(call(&mut wire, "DBSIZE").starts_with("-ERR the node"));
+    assert_eq!(call(&mut wire, &format!("INCR {here}")), ":1");
+    cluster.behave(2, Manner::IsNotReached);
+    let reply = call(&mut wire, &format!("INCR {there}"));
+    assert!(reply.starts_with("-TRYAGAIN") || reply.starts_with("-CLUSTERDOWN"), "{reply}");
+    cluster.behave(2, Manner::Answers);
+    assert_eq!(call(&mut wire, &format!("INCR {there}")), ":1");
+}
