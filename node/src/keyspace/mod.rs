@@ -47,6 +47,13 @@ struct Location {
     hash: u64,
 }
 
+/// Where a key was found; it is there until a key is inserted or removed.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    at: Location,
+    place: usize,
+}
+
 /// One of the numbered databases.
 struct Database {
     tables: Vec<SlotTable>,
@@ -263,9 +270,9 @@ impl Keyspace {
         let found = self.find_live(key, true);
         // Counted apart, as the borrow of the entry must be the last thing that happens.
         match found {
-            Some(at) => {
+            Some(found) => {
                 self.stats.hits += 1;
-                self.entry_at(at, key)
+                self.entry_found(found)
             }
             None => {
                 self.stats.misses += 1;
@@ -282,14 +289,14 @@ impl Keyspace {
         } else {
             self.stats.misses += 1;
         }
-        found.and_then(|at| self.entry_at(at, key))
+        found.and_then(|found| self.entry_found(found))
     }
 
     /// Finds a key for a command that will change it: notes the use, counts nothing.
     #[inline]
     pub fn write(&mut self, key: &[u8]) -> Option<&Entry> {
-        let at = self.find_live(key, true)?;
-        self.entry_at(at, key)
+        let found = self.find_live(key, true)?;
+        self.entry_found(found)
     }
 
     /// Finds a key without any trace: no counter, no use, no removal of an expired key.
@@ -302,14 +309,20 @@ impl Keyspace {
         self.table(at.slot)?.find(at.hash, key)
     }
 
+    /// The entry that [`Keyspace::find_live`] has found, without another search.
+    #[inline]
+    fn entry_found(&self, found: Found) -> Option<&Entry> {
+        self.table(found.at.slot)?.entry_at(found.at.hash, found.place)
+    }
+
     /// Finds a key that has not expired; removes it if it has.
     #[inline]
-    fn find_live(&mut self, key: &[u8], touch: bool) -> Option<Location> {
+    fn find_live(&mut self, key: &[u8], touch: bool) -> Option<Found> {
         let at = self.locate(key);
         let (now, touching) = (self.now, self.touching && touch);
         let local = self.shard.local(at.slot);
         let database = self.databases[self.selected as usize].as_deref_mut()?;
-        let entry = database.tables[local].find_mut(at.hash, key)?;
+        let (place, entry) = database.tables[local].find_place_mut(at.hash, key)?;
         if entry.deadline().is_some_and(|deadline| deadline <= now) {
             self.remove_at(at, key, DeleteCause::Expired);
             return None;
@@ -318,7 +331,7 @@ impl Keyspace {
             let access = self.clock.touched(entry.access());
             entry.set_access(access);
         }
-        Some(at)
+        Some(Found { at, place })
     }
 
     /// Puts a value under a key, whatever was there.
@@ -381,7 +394,7 @@ impl Keyspace {
     /// Removes a key. Returns whether it was there.
     pub fn remove(&mut self, key: &[u8]) -> bool {
         match self.find_live(key, false) {
-            Some(at) => self.remove_at(at, key, DeleteCause::Command),
+            Some(found) => self.remove_at(found.at, key, DeleteCause::Command),
             None => false,
         }
     }
@@ -415,7 +428,7 @@ impl Keyspace {
 
     /// Sets or clears the deadline of a key. Returns whether the key is there.
     pub fn set_deadline(&mut self, key: &[u8], deadline: Option<UnixMillis>) -> bool {
-        let Some(at) = self.find_live(key, false) else { return false };
+        let Some(Found { at, .. }) = self.find_live(key, false) else { return false };
         self.change_at(at, key, |entry| entry.set_deadline(deadline));
         self.record(at, Operation::SetDeadline { key, deadline });
         true
@@ -429,7 +442,7 @@ impl Keyspace {
 
     /// Appends to a string, which is made if it is not there. Returns its new length.
     pub fn append(&mut self, key: &[u8], bytes: &[u8]) -> usize {
-        let Some(at) = self.find_live(key, false) else {
+        let Some(Found { at, .. }) = self.find_live(key, false) else {
             self.put(key, Value::String(bytes), Deadline::Clear);
             return bytes.len();
         };
@@ -451,7 +464,7 @@ impl Keyspace {
     /// its new length.
     pub fn write_range(&mut self, key: &[u8], offset: usize, bytes: &[u8]) -> usize {
         let at = match self.find_live(key, false) {
-            Some(at) => at,
+            Some(found) => found.at,
             None => {
                 let at = self.locate(key);
                 self.put_at(at, key, Value::String(b""), Deadline::Clear);

@@ -115,7 +115,19 @@ impl SlotTable {
     /// Finds a key, to change its entry.
     #[inline]
     pub fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
+        self.find_place_mut(hash, key).map(|(_, entry)| entry)
+    }
+
+    /// Finds a key and its place, for [`SlotTable::entry_at`].
+    #[inline]
+    pub fn find_place_mut(&mut self, hash: u64, key: &[u8]) -> Option<(usize, &mut Entry)> {
         self.segment_mut(hash).find_mut(hash, key)
+    }
+
+    /// The entry that was found at a place, if nothing was inserted or removed since.
+    #[inline]
+    pub fn entry_at(&self, hash: u64, place: usize) -> Option<&Entry> {
+        self.segment(hash).entries().get(place)
     }
 
     /// Notes that a key with this hash now has this deadline.

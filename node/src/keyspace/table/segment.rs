@@ -161,8 +161,8 @@ impl Segment {
     }
 
     #[inline]
-    pub(super) fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<&mut Entry> {
-        self.find_place(hash, key).map(|place| &mut self.entries[place])
+    pub(super) fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<(usize, &mut Entry)> {
+        self.find_place(hash, key).map(|place| (place, &mut self.entries[place]))
     }
 
     #[inline]
