@@ -21,7 +21,7 @@ use distcache_node::config::{LiveConfig, RawConfig};
 use distcache_node::keyspace::{Keyspace, ShardId};
 use distcache_node::node::{Node, NodeParts, Ports};
 use distcache_node::server;
-use distcache_node::server::forward::{self, Forward, ForwardError, Forwarded};
+use distcache_node::server::forward::{Forward, ForwardError, Forwarded, Workers};
 use distcache_node::server::listen::Access;
 use distcache_node::shard::ShardState;
 use distcache_node::shard::memory::MemoryGate;
@@ -36,32 +36,27 @@ enum Manner {
     Answers,
     IsNotReached,
     IsSilent,
+    IsTooNarrow,
 }
 
 /// Nodes, with a thread of each, that reach each other through memory.
 #[derive(Default)]
 struct Network(Mutex<BTreeMap<NodeId, Reached>>);
 
-type Reached = (Arc<Node>, ArbiterHandle, Manner);
+type Reached = (Arc<Node>, Arc<Workers>, Manner);
 
 /// A node's way to the others.
 struct Way(Arc<Network>);
 
 impl Forward for Way {
     fn forward(&self, node: NodeId, batch: Vec<u8>) -> Forwarded {
-        let (node, arbiter, manner) = self.0.0.lock().unwrap()[&node].clone();
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        if manner == Manner::Answers {
-            arbiter.spawn_fn(move || {
-                actix_rt::spawn(async move {
-                    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-                    let _ = sender.send(forward::execute(&node, peer, &batch).await);
-                });
-            });
-        }
+        let (_, workers, manner) = self.0.0.lock().unwrap()[&node].clone();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let answer = (manner == Manner::Answers).then(|| workers.execute(peer, batch));
         Box::pin(async move {
             match manner {
-                Manner::Answers => receiver.await.unwrap().map_err(ForwardError::Unknown),
+                Manner::Answers => answer.unwrap().await.map_err(ForwardError::Unknown),
+                Manner::IsTooNarrow => Err(ForwardError::Unsendable("too long".to_owned())),
                 Manner::IsNotReached => Err(ForwardError::NotSent("no route".to_owned())),
                 Manner::IsSilent => Err(ForwardError::Unknown("no answer in 1 s".to_owned())),
             }
@@ -114,7 +109,8 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, Arc<Node>) {
             let shards = shards.collect();
             let node = Arc::new(Node::new(parts, shards, None));
             node.cluster.set_forward(Arc::new(Way(network.clone())));
-            let entry = (node.clone(), handles[0].clone(), Manner::Answers);
+            let workers = Arc::new(Workers::new(node.clone(), handles.clone()));
+            let entry = (node.clone(), workers, Manner::Answers);
             network.0.lock().unwrap().insert(id, entry);
             sender.send((local, node.clone())).unwrap();
             server::accept(listener, Access::Any, node, handles).await;
@@ -318,9 +314,12 @@ fn a_node_that_does_not_answer_is_told_of_and_nothing_is_repeated() {
     assert!(reply.starts_with("-ERR the node that serves the key gave no answer"), "{reply}");
     assert!(call(&mut wire, "DBSIZE").starts_with("-ERR the node"));
     assert_eq!(call(&mut wire, &format!("INCR {here}")), ":1");
+    cluster.behave(2, Manner::IsTooNarrow);
+    let reply = call(&mut wire, &format!("INCR {there}"));
+    assert!(reply.starts_with("-ERR the command cannot be sent"), "{reply}");
     cluster.behave(2, Manner::IsNotReached);
     let reply = call(&mut wire, &format!("INCR {there}"));
-    assert!(reply.starts_with("-TRYAGAIN") || reply.starts_with("-CLUSTERDOWN"), "{reply}");
+    assert!(reply.starts_with("-CLUSTERDOWN The node that serves the key is not"), "{reply}");
     cluster.behave(2, Manner::Answers);
     assert_eq!(call(&mut wire, &format!("INCR {there}")), ":1");
 }

@@ -399,7 +399,8 @@ impl Connection {
         let ((command, request), reply) = self.outgoing.next(target).await;
         match reply {
             Ok(reply) if !forward::is_refusal(reply) => self.output.raw(reply),
-            Ok(_) | Err(ForwardError::NotSent(_)) => {
+            // One by one: of a batch that is too long, others may be short enough.
+            Ok(_) | Err(ForwardError::NotSent(_) | ForwardError::Unsendable(_)) => {
                 let args = input.request(request);
                 follow(&mut self.session, command, args, &mut self.output).await;
             }

@@ -20,6 +20,9 @@ pub(in crate::server) fn failure(error: &ForwardError) -> CommandError {
         ForwardError::NotSent(reason) => CommandError::Other(
             format!("CLUSTERDOWN The node that serves the key is not reached: {reason}").into(),
         ),
+        ForwardError::Unsendable(reason) => CommandError::err(format!(
+            "the command cannot be sent to the node that serves the key: {reason}"
+        )),
         ForwardError::Unknown(reason) => CommandError::err(format!(
             "the node that serves the key gave no answer, so nobody knows whether the command was \
              executed: {reason}"
@@ -44,7 +47,7 @@ pub(in crate::server) fn follow<'a>(
             session.refresh_view();
             match attempt_once(session, command, args, output).await {
                 Ok(()) => return,
-                Err(Refused::Moving) => {}
+                Err(Refused::ForNow(error)) => last = error,
                 Err(Refused::Finally(error)) => {
                     last = error;
                     break;
@@ -57,14 +60,17 @@ pub(in crate::server) fn follow<'a>(
 }
 
 enum Refused {
-    /// Its keys are on their way: it was not executed.
-    Moving,
+    /// Its keys are on their way, or their node is not reached: it was not executed.
+    ForNow(CommandError),
     Finally(CommandError),
 }
 
 impl From<CommandError> for Refused {
     fn from(error: CommandError) -> Self {
-        if error == slots::try_again() { Refused::Moving } else { Refused::Finally(error) }
+        match error == slots::try_again() {
+            true => Refused::ForNow(error),
+            false => Refused::Finally(error),
+        }
     }
 }
 
@@ -88,16 +94,17 @@ async fn attempt_once(
         }
         Placement::On(node) => {
             let batch = batch::single(version, database, args);
-            let call = call(&session.node, node, batch).ok_or(Refused::Moving)?;
+            let call = call(&session.node, node, batch)
+                .ok_or_else(|| Refused::ForNow(slots::try_again()))?;
             match received(call, 1).await {
                 Ok(replies) => match replies.get(0) {
                     Some(reply) if !batch::is_refusal(reply) => {
                         output.raw(reply);
                         Ok(())
                     }
-                    _ => Err(Refused::Moving),
+                    _ => Err(Refused::ForNow(slots::try_again())),
                 },
-                Err(ForwardError::NotSent(_)) => Err(Refused::Moving),
+                Err(error @ ForwardError::NotSent(_)) => Err(Refused::ForNow(failure(&error))),
                 Err(error) => Err(Refused::Finally(failure(&error))),
             }
         }

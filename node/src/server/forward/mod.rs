@@ -24,7 +24,7 @@ use std::pin::Pin;
 use crate::cluster::table::NodeId;
 pub use batch::Replies;
 pub(super) use batch::is_refusal;
-pub use execute::execute;
+pub use execute::{Workers, execute};
 pub(super) use follow::{failure, follow};
 
 /// Why a batch has no replies.
@@ -33,6 +33,10 @@ pub enum ForwardError {
     /// The node was not reached: nothing was executed.
     #[error("{0}")]
     NotSent(String),
+    /// The batch cannot be sent, such as one that is too long: nothing was executed, and it is no
+    /// use to send it again.
+    #[error("{0}")]
+    Unsendable(String),
     /// The node has not answered: nobody knows what was executed.
     #[error("{0}")]
     Unknown(String),
@@ -43,7 +47,7 @@ pub type Forwarded = Pin<Box<dyn Future<Output = Result<Vec<u8>, ForwardError>> 
 
 /// The way to other nodes.
 pub trait Forward: Send + Sync {
-    /// Sends a batch to a node, which gives it to [`execute()`], and returns what that returns.
+    /// Sends a batch to a node, which gives it to [`Workers`], and returns what that returns.
     /// Batches for one node are received in the order in which they were first polled. The future
     /// ends in bounded time, whatever happens to the node.
     fn forward(&self, node: NodeId, batch: Vec<u8>) -> Forwarded;
