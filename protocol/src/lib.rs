@@ -5,6 +5,7 @@
 //! - [`resp`]: requests and replies of the Redis protocol, RESP2 and RESP3;
 //! - [`slot`]: which of the 16384 hash slots a key lives in;
 //! - [`glob`]: Redis's pattern matching;
+//! - [`peer`]: frames and the handshake between nodes;
 //! - [`value`]: typed values, their serde and their bytes;
 //! - `client` (with the feature of that name): the typed client;
 //! - [`error`]: what a peer can do wrong, and whether its connection survives that.
@@ -17,6 +18,7 @@ pub mod client;
 pub mod error;
 pub mod glob;
 pub mod limits;
+pub mod peer;
 pub mod resp;
 pub mod slot;
 pub mod value;

@@ -26,5 +26,28 @@ pub const VALUE_DEPTH_MAX: usize = 128;
 /// claim a value of some 32 bytes in memory.
 pub const VALUE_NODES_MAX: usize = 16 * 1024 * 1024;
 
+/// Longest body of a frame between nodes in class Control, in bytes.
+pub const PEER_CONTROL_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Longest body of a frame between nodes in the classes Replication and Bulk, in bytes.
+pub const PEER_DATA_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bodies up to this length are copied out of the read buffer, in bytes: who keeps a small body
+/// must not keep the whole buffer with it.
+pub const PEER_BODY_COPIED_BYTES_MAX: usize = 4 * 1024;
+
+/// Most bytes that the reader of a frame asks room for at once: memory follows what has arrived,
+/// not the length that was announced.
+pub const PEER_READ_BYTES_MAX: usize = 256 * 1024;
+
+/// Longest content of one message of the handshake between nodes, in bytes. Nothing is proven
+/// yet when it is read.
+pub const PEER_HANDSHAKE_BYTES_MAX: usize = 1024;
+
+/// Longest text of a refusal between nodes, in bytes; longer ones are cut.
+pub const PEER_REFUSAL_TEXT_BYTES_MAX: usize = 640;
+
+const _: () = assert!(PEER_REFUSAL_TEXT_BYTES_MAX < PEER_HANDSHAKE_BYTES_MAX);
+const _: () = assert!(PEER_DATA_BODY_BYTES_MAX < u32::MAX as usize / 2);
 const _: () = assert!(QUERY_BUFFER_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(BULK_BYTES_MAX as usize <= QUERY_BUFFER_BYTES_MAX);
