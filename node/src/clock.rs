@@ -89,6 +89,17 @@ pub fn random_seed() -> u64 {
     RandomState::new().hash_one(now_micros())
 }
 
+/// Returns 256 random bits from the operating system, fit for cryptography.
+///
+/// # Errors
+/// The system has none: its kernel is older than Linux 3.17.
+pub fn nonce() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    // The system never gives less of so few bytes.
+    if filled < bytes.len() { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+}
+
 /// Waits.
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;

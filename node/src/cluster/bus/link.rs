@@ -1,0 +1,302 @@
+//! The calling side: one connection a peer and class, dialled when it is needed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use distcache_protocol::peer::{Class, Frame, Kind, Role};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use super::backoff::BackOff;
+use super::dial::{Dialled, dial};
+use super::limits::{CALLS_MAX, call_bytes_max};
+use super::wire::{FrameReader, FrameWriter};
+use super::{BusError, Shared, locked};
+use crate::clock::{self, Ticks};
+use crate::cluster::table::NodeId;
+
+/// The way to one peer in one class.
+pub(super) struct Link {
+    peer: NodeId,
+    class: Class,
+    calls: Semaphore,
+    bytes: Arc<Semaphore>,
+    next_id: AtomicU64,
+    queue: mpsc::Sender<Call>,
+    waiting: Arc<Waiting>,
+}
+
+type Waiting = Mutex<HashMap<u64, Answer>>;
+
+/// A request that is not written yet.
+struct Call {
+    id: u64,
+    kind: Kind,
+    body: Bytes,
+    answer: Answer,
+}
+
+/// Where the reply goes, and the room that the request takes until then.
+struct Answer {
+    sender: oneshot::Sender<Result<Bytes, BusError>>,
+    _held: OwnedSemaphorePermit,
+}
+
+/// Removes a call from those that wait, however it ends.
+struct Forget<'a>(&'a Waiting, u64);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        locked(self.0).remove(&self.1);
+    }
+}
+
+impl Link {
+    /// Returns a link, and starts the task that dials `address` for it. It ends when the link is
+    /// dropped, or who tells the address.
+    pub(super) fn start(
+        peer: NodeId,
+        class: Class,
+        address: watch::Receiver<Arc<str>>,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        let (queue, calls) = mpsc::channel(CALLS_MAX);
+        let waiting = Arc::<Waiting>::default();
+        let task = Task { peer, class, shared: shared.clone(), waiting: waiting.clone(), address };
+        shared.runtime.spawn(task.run(calls));
+        Arc::new(Link {
+            peer,
+            class,
+            calls: Semaphore::new(CALLS_MAX),
+            bytes: Arc::new(Semaphore::new(call_bytes_max(class))),
+            next_id: AtomicU64::new(1),
+            queue,
+            waiting,
+        })
+    }
+
+    /// Asks the peer, and waits for its reply.
+    pub(super) async fn call(
+        &self,
+        kind: Kind,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, BusError> {
+        let busy = |_| BusError::Busy { peer: self.peer, class: self.class, calls: CALLS_MAX };
+        let _call = self.calls.try_acquire().map_err(busy)?;
+        let answer = clock::within(Some(timeout), self.ask(kind, body)).await;
+        answer.unwrap_or(Err(BusError::TimedOut { peer: self.peer, after: timeout }))
+    }
+
+    async fn ask(&self, kind: Kind, body: Bytes) -> Result<Bytes, BusError> {
+        let bytes = body.len() as u32;
+        // At least one, so that no call overtakes those that wait for room.
+        let held = self.bytes.clone().acquire_many_owned(bytes.max(1)).await;
+        let id = self.next_id.fetch_add(1, Relaxed);
+        // Before the channel: its end is dropped first, so who adds the call later sees that.
+        let _forget = Forget(&self.waiting, id);
+        let (sender, answer) = oneshot::channel();
+        let answer_to = Answer { sender, _held: held.expect("never closed") };
+        let call = Call { id, kind, body, answer: answer_to };
+        let gone = || BusError::UnknownPeer(self.peer);
+        self.queue.send(call).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Waits until no call is under way.
+    pub(super) async fn finish(&self) {
+        let all = self.calls.acquire_many(CALLS_MAX as u32).await;
+        drop(all.expect("never closed"));
+    }
+}
+
+/// Why a connection is over.
+enum End {
+    /// It broke, or the peer closed it.
+    Lost(String),
+    /// The address is another one now.
+    Moved,
+    /// The link is not needed any more.
+    Dropped,
+}
+
+/// What dials, writes requests and finds the call of each reply.
+struct Task {
+    peer: NodeId,
+    class: Class,
+    shared: Arc<Shared>,
+    waiting: Arc<Waiting>,
+    address: watch::Receiver<Arc<str>>,
+}
+
+impl Task {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        let mut back_off = BackOff::default();
+        let mut rest: Option<(Ticks, Duration, BusError)> = None;
+        loop {
+            let first = tokio::select! {
+                // A call that comes after its address must not get an error of the one before.
+                biased;
+                changed = self.address.changed() => match changed {
+                    Ok(()) => {
+                        (back_off, rest) = (BackOff::default(), None);
+                        continue;
+                    }
+                    Err(_) => return,
+                },
+                call = calls.recv() => call,
+            };
+            let Some(first) = first else { return };
+            if let Some((since, pause, error)) = &rest
+                && Ticks::now().since(*since) < *pause
+            {
+                first.fail(error.clone());
+                continue;
+            }
+            let Some(dialled) = self.connect().await else { return };
+            let ended = match dialled {
+                Ok(dialled) => self.converse(dialled, first, &mut calls, &mut back_off).await,
+                Err(error) => {
+                    let pause = back_off.failed(clock::random_seed());
+                    rest = Some((Ticks::now(), pause, error.clone()));
+                    // Who came while it was tried has the same answer.
+                    first.fail(error.clone());
+                    while let Ok(call) = calls.try_recv() {
+                        call.fail(error.clone());
+                    }
+                    continue;
+                }
+            };
+            rest = None;
+            if let End::Dropped = ended {
+                return;
+            }
+        }
+    }
+
+    /// Dials, and begins anew whenever the address changes meanwhile. `None`: the link is not
+    /// needed any more.
+    async fn connect(&mut self) -> Option<Result<Dialled, BusError>> {
+        loop {
+            let address = self.address.borrow_and_update().clone();
+            tokio::select! {
+                changed = self.address.changed() => changed.ok()?,
+                dialled = dial(&self.shared, &address, self.class, Some(self.peer.0)) => {
+                    return Some(dialled);
+                }
+            }
+        }
+    }
+
+    /// Uses a connection to its end; then all calls that wait for a reply have failed.
+    async fn converse(
+        &mut self,
+        dialled: Dialled,
+        first: Call,
+        calls: &mut mpsc::Receiver<Call>,
+        back_off: &mut BackOff,
+    ) -> End {
+        let Dialled { reader, writer, .. } = dialled;
+        let end = tokio::select! {
+            // A call that comes after a new address must not go to the one before.
+            biased;
+            changed = self.address.changed() => match changed {
+                Ok(()) => End::Moved,
+                Err(_) => End::Dropped,
+            },
+            end = read(reader, &self.waiting, back_off) => end,
+            end = write(writer, &self.waiting, first, calls) => end,
+        };
+        let why = match &end {
+            End::Lost(why) => why.clone(),
+            End::Moved => "its address has changed".to_owned(),
+            End::Dropped => "it is not a peer any more".to_owned(),
+        };
+        let waiting = std::mem::take(&mut *locked(&self.waiting));
+        for (_, answer) in waiting {
+            let lost = BusError::Lost { peer: self.peer, why: why.clone() };
+            // Who does not wait any more needs no answer.
+            let _ = answer.sender.send(Err(lost));
+        }
+        end
+    }
+}
+
+impl Call {
+    fn fail(self, error: BusError) {
+        // Who does not wait any more needs no answer.
+        let _ = self.answer.sender.send(Err(error));
+    }
+}
+
+async fn read<R: AsyncRead + Unpin>(
+    (mut reader, peer): (FrameReader<R>, NodeId),
+    waiting: &Waiting,
+    back_off: &mut BackOff,
+) -> End {
+    loop {
+        let frame = match reader.next().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return End::Lost("the peer closed it".to_owned()),
+            Err(error) => return End::Lost(error.to_string()),
+        };
+        back_off.succeeded();
+        // None: the call has timed out.
+        let Some(answer) = locked(waiting).remove(&frame.id) else { continue };
+        let result = match frame.role {
+            Role::Error => {
+                let text = String::from_utf8_lossy(&frame.body).into_owned();
+                Err(BusError::Failed { peer, text })
+            }
+            Role::Reply | Role::Request => Ok(frame.body),
+        };
+        let _ = answer.sender.send(result);
+    }
+}
+
+/// Writes requests for ever, those that have come together with one call of the system.
+async fn write<W: AsyncWrite + Unpin>(
+    mut writer: FrameWriter<W>,
+    waiting: &Waiting,
+    first: Call,
+    calls: &mut mpsc::Receiver<Call>,
+) -> End {
+    let mut next = first;
+    loop {
+        let written = async {
+            write_one(&mut writer, waiting, next).await?;
+            while let Ok(call) = calls.try_recv() {
+                write_one(&mut writer, waiting, call).await?;
+            }
+            writer.flush().await
+        };
+        if let Err(error) = written.await {
+            return End::Lost(error.to_string());
+        }
+        match calls.recv().await {
+            Some(call) => next = call,
+            None => return End::Dropped,
+        }
+    }
+}
+
+async fn write_one<W: AsyncWrite + Unpin>(
+    writer: &mut FrameWriter<W>,
+    waiting: &Waiting,
+    call: Call,
+) -> std::io::Result<()> {
+    let Call { id, kind, body, answer } = call;
+    {
+        // The reply may come before the writer is back.
+        let mut waiting = locked(waiting);
+        let answer = waiting.entry(id).insert_entry(answer);
+        if answer.get().sender.is_closed() {
+            answer.remove();
+            return Ok(());
+        }
+    }
+    writer.write(&Frame { role: Role::Request, kind, id, body }).await
+}

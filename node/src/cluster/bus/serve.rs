@@ -1,0 +1,224 @@
+//! The accepted side: connections of other nodes, and their requests.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use distcache_protocol::peer::frame::Receives;
+use distcache_protocol::peer::{Class, Decoder, Established, Frame, Handshake, Role};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::admission::{Admission, Room};
+use super::limits::{
+    ACCEPT_REST, ERROR_TEXT_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, handled_bytes_max,
+    handled_max,
+};
+use super::service::{PeerIdentity, Service};
+use super::wire::{FrameReader, FrameWriter, greet, prepare};
+use super::{Serving, Shared, locked};
+use crate::clock;
+
+/// Accepts connections until the bus stops.
+pub(super) async fn accept(listener: TcpListener, serving: Serving) {
+    let shared = serving.0.clone();
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let mut stopping = shared.stopping.subscribe();
+    loop {
+        let accepted = async {
+            let permit = handshakes.clone().acquire_owned().await;
+            (permit.expect("never closed"), listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            accepted = accepted => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                tokio::spawn(serve(stream, address, Serving::new(shared.clone()), permit));
+            }
+            Err(error) => {
+                log::warn!(error = error.to_string().as_str(); "accepting a node failed");
+                clock::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection to its end.
+async fn serve(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    serving: Serving,
+    permit: OwnedSemaphorePermit,
+) {
+    let shared = &serving.0;
+    let mut input = BytesMut::new();
+    let admitting = admit(&mut stream, &mut input, address, shared);
+    let admitted = clock::within(Some(HANDSHAKE_TIMEOUT), admitting).await;
+    drop(permit);
+    let Some(Some((established, admission))) = admitted else { return };
+    let (node, class, number) = (established.peer.node, established.class, admission.number);
+    let peer = PeerIdentity::new(&established.peer, address);
+    let connection = Connection { peer, class, room: admission.room, shared: shared.clone() };
+    let (reading, writing) = stream.into_split();
+    let decoder = Decoder::new(established.version, class, Receives::Requests);
+    let reader = FrameReader::new(reading, input, decoder);
+    let writer = FrameWriter::new(writing, established.version);
+    let ended = tokio::select! {
+        ended = connection.run(reader, writer) => ended,
+        _ = admission.replaced => Err(io::Error::other("another connection of it took its place")),
+    };
+    locked(&shared.admissions).release(node, class, number);
+    if let Err(error) = ended {
+        let (node, error) = (peer.node.to_string(), error.to_string());
+        log::debug!(node = node.as_str(), error = error.as_str(); "connection of a node ended");
+    }
+}
+
+/// Greets a peer. `None`: it is not served.
+async fn admit(
+    stream: &mut TcpStream,
+    input: &mut BytesMut,
+    address: SocketAddr,
+    shared: &Shared,
+) -> Option<(Established, Admission)> {
+    let refused = |error: &dyn std::fmt::Display| {
+        let (address, error) = (address.to_string(), error.to_string());
+        let level = if shared.may_warn() { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, address = address.as_str(), error = error.as_str(); "refused a node");
+    };
+    let local = prepare(stream).and_then(|()| shared.local());
+    let mut handshake = Handshake::accept(local.inspect_err(|error| refused(error)).ok()?);
+    let established = match greet(stream, &mut handshake, input).await {
+        Ok(established) => established,
+        Err(error) => {
+            refused(&error);
+            return None;
+        }
+    };
+    // Not served, only answered: who probes does not take the place of its own connection.
+    if established.is_probe {
+        handshake.admit();
+        stream.write_all(&handshake.output()).await.ok()?;
+        return None;
+    }
+    let own = shared.node.0;
+    let admission = locked(&shared.admissions).admit(own, &established.peer, established.class);
+    match &admission {
+        Ok(_) => handshake.admit(),
+        Err(refusal) => {
+            handshake.refuse(refusal);
+            refused(refusal);
+        }
+    }
+    let written = stream.write_all(&handshake.output()).await;
+    let admission = admission.ok()?;
+    if written.is_err() {
+        let (node, class) = (established.peer.node, established.class);
+        locked(&shared.admissions).release(node, class, admission.number);
+        return None;
+    }
+    Some((established, admission))
+}
+
+struct Connection {
+    peer: PeerIdentity,
+    class: Class,
+    room: Arc<Room>,
+    shared: Arc<Shared>,
+}
+
+/// A reply on its way out, with what it holds of the peer's room.
+struct Outgoing {
+    frame: Frame,
+    _held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+impl Connection {
+    async fn run<R, W>(&self, reader: FrameReader<R>, writer: FrameWriter<W>) -> io::Result<()>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        // As many as there are permits, so that a handler never waits for a place.
+        let (replies, queue) = mpsc::channel(handled_max(self.class));
+        let reading = self.read(reader, replies);
+        let writing = write(queue, writer);
+        // Reading ends first when the peer sends no more: what it asked for is still answered.
+        tokio::try_join!(reading, writing).map(|_| ())
+    }
+
+    async fn read<R: AsyncRead + Unpin>(
+        &self,
+        mut reader: FrameReader<R>,
+        replies: mpsc::Sender<Outgoing>,
+    ) -> io::Result<()> {
+        let mut stopping = self.shared.stopping.subscribe();
+        loop {
+            let frame = tokio::select! {
+                frame = reader.next() => frame?,
+                _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+            };
+            let Some(frame) = frame else { return Ok(()) };
+            // Waiting here is what slows a peer down that asks for more than is answered.
+            let held = self.hold(frame.body.len()).await;
+            let service = self.shared.service.clone();
+            let handler = handle(service, self.peer, self.class, frame, held, replies.clone());
+            tokio::spawn(handler);
+        }
+    }
+
+    async fn hold(&self, bytes: usize) -> (OwnedSemaphorePermit, OwnedSemaphorePermit) {
+        let request = self.room.requests.clone().acquire_owned().await.expect("never closed");
+        let bytes = bytes.min(handled_bytes_max(self.class)) as u32;
+        let bytes = self.room.bytes.clone().acquire_many_owned(bytes).await.expect("never closed");
+        (request, bytes)
+    }
+}
+
+async fn handle(
+    service: Arc<dyn Service>,
+    peer: PeerIdentity,
+    class: Class,
+    request: Frame,
+    held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    replies: mpsc::Sender<Outgoing>,
+) {
+    let Frame { kind, id, body, .. } = request;
+    let result = service.handle(peer, class, kind, body).await.and_then(|reply| {
+        let (bytes, max) = (reply.len(), class.body_bytes_max());
+        let too_long = || format!("the reply of {bytes} bytes is longer than {max}: ask for less");
+        if bytes <= max { Ok(reply) } else { Err(too_long()) }
+    });
+    let (role, body) = match result {
+        Ok(reply) => (Role::Reply, reply),
+        Err(text) => {
+            let text = &text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)];
+            (Role::Error, Bytes::copy_from_slice(text.as_bytes()))
+        }
+    };
+    let reply = Outgoing { frame: Frame { role, kind, id, body }, _held: held };
+    // Nobody waits for it any more when the connection has ended.
+    let _ = replies.send(reply).await;
+}
+
+/// Writes replies until all handlers are done and nothing more is read.
+async fn write<W: AsyncWrite + Unpin>(
+    mut queue: mpsc::Receiver<Outgoing>,
+    mut writer: FrameWriter<W>,
+) -> io::Result<()> {
+    while let Some(first) = queue.recv().await {
+        let mut next = Some(first);
+        let mut held = Vec::new();
+        while let Some(reply) = next {
+            writer.write(&reply.frame).await?;
+            held.push(reply._held);
+            next = queue.try_recv().ok();
+        }
+        writer.flush().await?;
+    }
+    writer.finish().await
+}
