@@ -305,6 +305,60 @@ fn a_partition_that_moves_is_followed() {
 }
 
 #[test]
+fn while_a_partition_goes_to_and_fro_each_command_runs_once_and_in_order() {
+    let mut cluster = Cluster::start();
+    let key = cluster.key_of(1);
+    let partition = usize::from(slot_of(key.as_bytes()) / 16);
+    let writers: Vec<_> = (1..=NODES)
+        .map(|node| {
+            let (mut wire, key) = (cluster.connect(node), format!("{{{key}}}{node}"));
+            thread::spawn(move || {
+                let mut sent = 0;
+                for _ in 0..25 {
+                    let next = sent..sent + 50;
+                    let append = |number| parse_request(&format!("APPEND {key} {number},"));
+                    wire.send(&next.clone().map(append).collect::<Vec<_>>()).unwrap();
+                    for number in next {
+                        let reply = show_tree(&wire.read().unwrap().tree);
+                        assert!(reply.starts_with(':'), "{number}: {reply}");
+                    }
+                    sent += 50;
+                    thread::sleep(Duration::from_millis(2));
+                }
+                (key, sent)
+            })
+        })
+        .collect();
+    let mut owner = 1;
+    while writers.iter().any(|writer| !writer.is_finished()) {
+        let loser = owner;
+        owner = 3 - owner;
+        cluster.table.partitions[partition].primary = Some(NodeId(owner));
+        // Never two owners: who loses it hears of it first, and who only sends on, last.
+        for node in [loser, owner, 3] {
+            cluster.tell(node);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    for writer in writers {
+        let (key, sent) = writer.join().unwrap();
+        let mut all = Vec::new();
+        for node in [1, 2] {
+            cluster.table.partitions[partition].primary = Some(NodeId(node));
+            (1..=NODES).for_each(|node| cluster.tell(node));
+            let text = call(&mut cluster.connect(node), &format!("GET {key}"));
+            let digits = text.trim_matches('"').split(',').filter(|number| !number.is_empty());
+            let numbers: Vec<u32> = digits.map(|number| number.parse().unwrap()).collect();
+            assert!(numbers.is_sorted(), "in request order: {numbers:?}");
+            assert!(!numbers.is_empty(), "both nodes have had it");
+            all.extend(numbers);
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..sent).collect::<Vec<u32>>(), "each once");
+    }
+}
+
+#[test]
 fn a_node_that_does_not_answer_is_told_of_and_nothing_is_repeated() {
     let cluster = Cluster::start();
     let (here, there) = (cluster.key_of(1), cluster.key_of(2));

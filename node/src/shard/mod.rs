@@ -287,3 +287,88 @@ impl ShardState {
         raw_ticks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use distcache_protocol::resp::{DecodeLimits, Decoded, RequestDecoder, RespVersion};
+
+    use super::batch::{Requests, Source};
+    use super::memory::MemoryUsage;
+    use super::*;
+    use crate::cluster::table::{
+        Announcement, ClusterId, Entry, Incarnation, NodeId, State, apply,
+    };
+    use crate::cluster::view::{Cluster, ClusterView};
+    use crate::config::{LiveConfig, RawConfig};
+    use crate::keyspace::{KeyHasher, ShardId};
+
+    /// A batch of these requests, none of which has a quoted argument.
+    fn batch(requests: &[&str]) -> Batch {
+        let mut batch = Batch::default();
+        let mut input = Requests::default();
+        let limits = DecodeLimits { bulk_bytes_max: 1 << 20, authenticated: true };
+        for request in requests {
+            let (base, first) = (input.bytes.len(), input.args.len());
+            input.bytes.extend_from_slice(format!("{request}\r\n").as_bytes());
+            let decoded = RequestDecoder::default()
+                .decode(&mut input.bytes, base, &mut input.args, &limits)
+                .unwrap();
+            assert!(matches!(decoded, Decoded::Request { .. }));
+            let command = TABLE.find(request.split(' ').next().unwrap().as_bytes()).unwrap();
+            batch.push(command, first..input.args.len());
+        }
+        batch.replies.set_version(RespVersion::V2);
+        batch.requests = Source::Own(input);
+        batch
+    }
+
+    fn execute(state: &mut ShardState, requests: &[&str]) -> Vec<String> {
+        let mut batch = batch(requests);
+        state.begin_turn(std::iter::once(&mut batch));
+        state.execute(&mut batch, |_, _| false);
+        let mut start = 0;
+        let reply = |end: &u32| {
+            let reply = &batch.replies.as_bytes()[start..*end as usize];
+            start = *end as usize;
+            String::from_utf8_lossy(reply).trim_end().to_owned()
+        };
+        let replies: Vec<String> = batch.ends.iter().map(reply).collect();
+        assert_eq!(batch.refused, replies.iter().any(String::is_empty));
+        replies
+    }
+
+    fn table(owner_of_b: NodeId) -> State {
+        let announcement = Announcement {
+            incarnation: Incarnation(1),
+            addresses: Default::default(),
+            zone: String::new(),
+            weight: 100,
+            role: Default::default(),
+        };
+        let mut table = State::new();
+        let (cluster, node) = (ClusterId(1), NodeId(1));
+        let create = Entry::Create { cluster, node, announcement: announcement.clone() };
+        apply(&mut table, 1, &create);
+        apply(&mut table, 2, &Entry::NodeJoin { node: NodeId(2), announcement });
+        table.partitions[usize::from(slot_of(b"b") / 16)].primary = Some(owner_of_b);
+        table
+    }
+
+    #[test]
+    fn what_is_served_elsewhere_is_not_executed() {
+        let view = |owner| ClusterView::new(NodeId(1), table(NodeId(owner)), true);
+        let cluster = Cluster::new(view(1));
+        let config = Arc::new(LiveConfig::new(RawConfig::default(), None).unwrap());
+        let gate = MemoryGate::new(Arc::new(MemoryUsage::new(1)), 0, config);
+        let keyspace = Keyspace::new(ShardId { index: 0, count: 1 }, 1, KeyHasher::new(1));
+        let mut state = ShardState::new(keyspace, gate, None);
+        state.set_ownership(cluster.ownership().clone());
+
+        assert_eq!(execute(&mut state, &["INCR a", "INCR b", "INCR a"]), [":1", ":1", ":2"]);
+        cluster.publish(view(2));
+        let refused = ["INCR a", "INCR b", "MSET a 7 b 7", "INCR a"];
+        assert_eq!(execute(&mut state, &refused), [":3", "", "", ":4"]);
+        cluster.publish(view(1));
+        assert_eq!(execute(&mut state, &["GET b", "GET a"]), ["$1\r\n1", "$1\r\n4"]);
+    }
+}
