@@ -63,6 +63,10 @@ pub const FORWARD_BATCH_BYTES_MAX: usize = 1024 * 1024;
 /// has these replies, and those of one turn of each shard, at most.
 pub const FORWARD_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How long a node may take to answer a batch, connecting included. Longer than it takes until one
+/// that is cut off has lost its partitions.
+pub const FORWARD_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How often a command is sent after keys that move, and how long between two times: about as long
 /// as a move keeps a partition from being served at most.
 pub const FOLLOW_ATTEMPTS_MAX: usize = 200;

@@ -12,7 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
+use bytes::Bytes;
 use distcache_node::actors::shard::{Shard, ShardHandle};
+use distcache_node::cluster::bus::{Bus, BusConfig, Class, Handling, Kind, PeerIdentity, Service};
 use distcache_node::cluster::table::{
     Announcement, ClusterId, Entry, Incarnation, NodeAddresses, NodeId, Role, State, apply,
 };
@@ -21,6 +23,7 @@ use distcache_node::config::{LiveConfig, RawConfig};
 use distcache_node::keyspace::{Keyspace, ShardId};
 use distcache_node::node::{Node, NodeParts, Ports};
 use distcache_node::server;
+use distcache_node::server::forward::over_bus::FORWARD;
 use distcache_node::server::forward::{Forward, ForwardError, Forwarded, Workers};
 use distcache_node::server::listen::Access;
 use distcache_node::shard::ShardState;
@@ -61,6 +64,17 @@ impl Forward for Way {
                 Manner::IsSilent => Err(ForwardError::Unknown("no answer in 1 s".to_owned())),
             }
         })
+    }
+}
+
+/// A node's answers to what comes by the bus.
+struct Answering(Arc<Workers>);
+
+impl Service for Answering {
+    fn handle(&self, from: PeerIdentity, _: Class, kind: Kind, body: Bytes) -> Handling {
+        assert_eq!(kind, FORWARD);
+        let answer = self.0.execute(from.address, body);
+        Box::pin(async move { answer.await.map(Bytes::from) })
     }
 }
 
@@ -199,6 +213,51 @@ fn any_node_answers_for_any_key_in_request_order() {
             assert_eq!(reply, *expected, "{}", String::from_utf8_lossy(&request.join(&b' ')));
         }
     }
+}
+
+#[test]
+fn the_bus_is_a_way_to_other_nodes() {
+    let cluster = Cluster::start();
+    let (sender, receiver) = mpsc::channel();
+    for number in 1..=NODES {
+        let (_, workers, _) = cluster.network.0.lock().unwrap()[&NodeId(number)].clone();
+        let sender = sender.clone();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                let address = listener.local_addr().unwrap().to_string();
+                let config = BusConfig {
+                    node: NodeId(number),
+                    incarnation: Incarnation(number),
+                    cluster: Some(ClusterId(7)),
+                    secret: None,
+                };
+                let bus = Bus::start(config, listener, Arc::new(Answering(workers))).unwrap();
+                sender.send((NodeId(number), address, bus)).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+    }
+    let buses: Vec<_> = (0..NODES).map(|_| receiver.recv().unwrap()).collect();
+    let peers_of = |own: NodeId| {
+        let others = buses.iter().filter(|(node, _, _)| *node != own);
+        others.map(|(node, address, _)| (*node, address.clone())).collect()
+    };
+    buses.iter().for_each(|(node, _, bus)| bus.set_peers(&peers_of(*node)));
+    let mut batch = vec![2, 0];
+    batch.extend_from_slice(b"*2\r\n$4\r\nINCR\r\n$2\r\nk1\r\n*1\r\n$6\r\nDBSIZE\r\n");
+    let bus = &buses.iter().find(|(node, _, _)| node.0 != cluster.owner("k1")).unwrap().2;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let owner = NodeId(cluster.owner("k1"));
+    let replies = runtime.block_on(bus.forward(owner, batch.clone())).unwrap();
+    assert!(replies.ends_with(b":1\r\n:1\r\n"), "{}", replies.escape_ascii());
+    let error = runtime.block_on(bus.forward(NodeId(99), batch)).unwrap_err();
+    assert!(matches!(error, ForwardError::NotSent(_)), "{error}");
+    let error = runtime.block_on(bus.forward(owner, vec![9])).unwrap_err();
+    assert!(matches!(error, ForwardError::Unknown(_)), "{error}");
+    let error = runtime.block_on(bus.forward(owner, vec![0; 100 << 20])).unwrap_err();
+    assert!(matches!(error, ForwardError::Unsendable(_)), "{error}");
 }
 
 #[test]

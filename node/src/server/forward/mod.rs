@@ -9,12 +9,14 @@
 //! - [`outgoing`]: what a connection has for other nodes in one turn;
 //! - `follow`: a command whose keys have moved meanwhile;
 //! - [`spread`]: commands on keys of several nodes, or on all keys; `scan`: `SCAN` among them;
+//! - [`over_bus`]: the way to other nodes;
 //! - [`execute()`]: the receiving side.
 
 mod batch;
 mod execute;
 mod follow;
 pub mod outgoing;
+pub mod over_bus;
 mod scan;
 pub mod spread;
 
