@@ -41,6 +41,11 @@ impl Ticks {
         TICKS.delta(earlier.0, self.0)
     }
 
+    /// The point that lies so much later.
+    pub fn after(self, time: Duration) -> Ticks {
+        Ticks(self.0.saturating_add(raw_of(time)))
+    }
+
     /// Raw counter steps from `earlier` to `self`, to be summed and converted later.
     #[inline]
     pub fn raw_since(self, earlier: Ticks) -> u64 {

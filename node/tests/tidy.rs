@@ -40,6 +40,12 @@ const BANS: &[Ban] = &[
         reason: "only sled_store.rs names the store",
     },
     Ban {
+        words: &["openraft::", "use openraft"],
+        within: SOURCES,
+        except: &["node/src/cluster/raft"],
+        reason: "the library of consensus can be exchanged in one place",
+    },
+    Ban {
         words: &["Instant::now", "SystemTime::now", "rand::", "quanta::", "getrandom"],
         within: &["node/src"],
         except: &["node/src/clock.rs"],

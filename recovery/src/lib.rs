@@ -4,7 +4,8 @@
 //! records are stored together), [`store`] (what is needed of a store), [`LogWriter`] (appending,
 //! snapshots, trimming), [`open`] and [`Replay`] (reading everything back, checked),
 //! [`InspectionCopy`] (looking without touching), [`repair`] (saving what is intact),
-//! [`state`] (the fold of records), [`guard`], [`limits`].
+//! [`state`] (the fold of records), [`guard`], [`limits`]. Beside the log: [`raft_directory`],
+//! [`raft_db`] and [`sealed_file`], a node's part in Raft.
 //!
 //! # A piece of a frame, format 1
 //!
@@ -68,6 +69,8 @@ pub mod limits;
 mod mark;
 pub mod memory_store;
 mod notes;
+pub mod raft_db;
+pub mod raft_directory;
 pub mod record;
 mod redo_log;
 mod redo_store;
@@ -75,6 +78,7 @@ mod replay;
 mod report;
 mod salvage;
 mod scan;
+pub mod sealed_file;
 mod sled_store;
 pub mod state;
 pub mod store;

@@ -38,3 +38,9 @@ pub const RESERVE_BYTES: u64 = 64 << 20;
 
 /// Appended bytes between two looks at the free disk space.
 pub const SPACE_CHECK_BYTES: u64 = 4 << 20;
+
+/// Most bytes of one entry of Raft's log: a membership of 256 nodes has about 70 KiB.
+pub const RAFT_ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// Most bytes of a file that is replaced as a whole: twice a snapshot of the cluster's table.
+pub const SEALED_FILE_BYTES_MAX: usize = 2 << 20;

@@ -1,8 +1,12 @@
 //! The cluster: who is a member of it, and which node owns which partition.
 //!
-//! Modules in reading order: [`table`], [`planner`], [`bus`], [`view`].
+//! Modules in reading order: [`table`], [`planner`], [`bus`], [`view`], [`raft`], [`bootstrap`],
+//! [`voters`].
 
+pub mod bootstrap;
 pub mod bus;
 pub mod planner;
+pub mod raft;
 pub mod table;
 pub mod view;
+pub mod voters;

@@ -62,7 +62,7 @@ impl Histogram {
         let mut counts = [0; BOUNDS];
         for (bucket, count) in self.0.iter().enumerate() {
             let nanos = time_of(bucket).as_nanos();
-            let at = (0..BOUNDS).find(|&number| nanos <= bound_ns(number).into());
+            let at = (0..BOUNDS).find(|&number| nanos <= u128::from(bound_ns(number)));
             counts[at.unwrap_or(BOUNDS - 1)] += count;
         }
         let mut sum = 0;

@@ -115,7 +115,7 @@ impl<'a> Table<'a> {
         }
         let width = b.len() + 1;
         let cells = (a.len() + 1) * width;
-        if cells as u128 * size_of::<u32>() as u128 > bytes_max.into() {
+        if cells as u128 * size_of::<u32>() as u128 > u128::from(bytes_max) {
             return Err(CommandError::err(
                 "Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
             ));

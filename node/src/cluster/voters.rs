@@ -1,0 +1,323 @@
+//! Which members of the cluster vote in Raft's group.
+//!
+//! Pure: [`Voters::decide`] gets what the leader knows and the time, and returns one change or
+//! none. One voter serves clusters of one and two data nodes, three survive the loss of one,
+//! five that of two; more would only make each decision slower. Everybody else is a learner.
+//!
+//! One change at a time, and voters change only after a pause: openraft 0.9 has stumbled over
+//! learners that became voters quickly (<https://github.com/databendlabs/openraft/issues/1544>).
+//! Nodes that join become learners at once, since they wait for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::raft::Standing;
+use super::table::{NodeId, Role, State};
+use crate::clock::Ticks;
+
+/// Time from any change of Raft's group to a change of its voters.
+pub const PAUSE: Duration = Duration::from_secs(5);
+
+/// How long a voter is silent before another one takes its place.
+pub const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Entries that a learner may lack and still become a voter.
+pub const LAG_MAX: u64 = 100;
+
+/// How long a learner has lacked no more than that before it becomes a voter.
+pub const CAUGHT_UP_FOR: Duration = Duration::from_secs(10);
+
+/// A change of Raft's group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupChange {
+    /// A member of the cluster becomes a learner.
+    AddLearner {
+        /// The node.
+        node: NodeId,
+        /// Where it is reached.
+        bus: String,
+    },
+    /// Exactly these vote from now on; all are in Raft's group.
+    SetVoters(BTreeSet<NodeId>),
+    /// A learner that is no member of the cluster any more leaves Raft's group.
+    RemoveLearner(NodeId),
+}
+
+/// What has to be remembered between two decisions. Begins anew with each leadership.
+#[derive(Debug)]
+pub struct Voters {
+    last_change: Option<Ticks>,
+    /// Since when each learner has been caught up.
+    caught_up: BTreeMap<NodeId, Ticks>,
+    /// When the leadership began, from which silence counts at the earliest.
+    since: Ticks,
+}
+
+impl Voters {
+    /// Begins with a new leadership.
+    pub fn new(now: Ticks) -> Self {
+        Voters { last_change: None, caught_up: BTreeMap::new(), since: now }
+    }
+
+    /// Notes that a change was made, or may have been.
+    pub fn changed(&mut self, now: Ticks) {
+        self.last_change = Some(now);
+    }
+
+    /// Returns the next change, if there is one to make now. `own` is the leader; `last_ok` says
+    /// when a node last answered it.
+    pub fn decide(
+        &mut self,
+        own: NodeId,
+        standing: &Standing,
+        table: &State,
+        last_ok: impl Fn(NodeId) -> Option<Ticks>,
+        now: Ticks,
+    ) -> Option<GroupChange> {
+        self.note_caught_up(standing, now);
+        let has_stayed = |node: &NodeId| {
+            self.caught_up.get(node).is_some_and(|since| now.since(*since) >= CAUGHT_UP_FOR)
+        };
+        let answers = |node: NodeId| {
+            let last = last_ok(node).map_or(self.since, |at| at.max(self.since));
+            node == own || now.since(last) < SILENCE_MAX
+        };
+        let is_ready = |node: NodeId| standing.voters.contains(&node) || has_stayed(&node);
+        let wanted = wanted(own, standing, table, answers, is_ready);
+        let is_pause = self.last_change.is_some_and(|at| now.since(at) < PAUSE);
+        if !is_pause && (standing.is_changing || wanted != standing.voters) {
+            return Some(GroupChange::SetVoters(wanted));
+        }
+        if standing.is_changing {
+            return None;
+        }
+        if let Some((node, member)) = table.nodes.iter().find(|(id, _)| !standing.is_member(**id)) {
+            let bus = member.addresses.bus.clone();
+            return Some(GroupChange::AddLearner { node: *node, bus });
+        }
+        let is_gone = |node: &&NodeId| !table.nodes.contains_key(node);
+        standing.learners.iter().find(is_gone).map(|node| GroupChange::RemoveLearner(*node))
+    }
+
+    fn note_caught_up(&mut self, standing: &Standing, now: Ticks) {
+        let lag = |node: &NodeId| standing.lag.get(node).copied().flatten();
+        let is_close = |node: &NodeId| lag(node).is_some_and(|lag| lag <= LAG_MAX);
+        self.caught_up.retain(|node, _| is_close(node));
+        for node in standing.learners.iter().filter(|node| is_close(node)) {
+            self.caught_up.entry(*node).or_insert(now);
+        }
+    }
+}
+
+/// Returns how many nodes should vote in a cluster of so many data nodes; witnesses count too.
+pub fn voters_of(nodes: usize) -> usize {
+    match nodes {
+        0..=2 => 1,
+        3 | 4 => 3,
+        _ => 5,
+    }
+}
+
+/// Returns who should vote: the best of those that can.
+fn wanted(
+    own: NodeId,
+    standing: &Standing,
+    table: &State,
+    answers: impl Fn(NodeId) -> bool,
+    is_ready: impl Fn(NodeId) -> bool,
+) -> BTreeSet<NodeId> {
+    let stays = |node: &NodeId| table.nodes.get(node).is_some_and(|m| !m.status.is_leaving());
+    // A node that is down for a while still counts: a cluster must not shrink its majority each
+    // time a node restarts.
+    let count = voters_of(table.nodes.keys().filter(|node| stays(node)).count());
+    let is_witness = |node: NodeId| table.nodes.get(&node).is_some_and(|m| m.role == Role::Witness);
+    let rank = |node: &NodeId| {
+        let is_voter = standing.voters.contains(node);
+        // Who leaves or is silent votes only if nobody else can; witnesses are there to vote; the
+        // leader, and other voters, stay rather than change.
+        (!stays(node), !answers(*node), !is_witness(*node), *node != own, !is_voter, *node)
+    };
+    let mut able: Vec<NodeId> =
+        standing.voters.union(&standing.learners).copied().filter(|node| is_ready(*node)).collect();
+    able.sort_by_key(rank);
+    let stable =
+        |node: &&NodeId| stays(node) && (answers(**node) || standing.voters.contains(node));
+    let useful = able.iter().filter(stable).count();
+    // An even number of voters survives no more than one fewer does.
+    let odd = useful.saturating_sub(1) / 2 * 2 + 1;
+    able.truncate(count.min(odd));
+    able.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::table::{
+        Announcement, ClusterId, Entry, Incarnation, NodeAddresses, apply,
+    };
+
+    const STEP: Duration = Duration::from_secs(1);
+
+    /// A cluster as its leader, node 1, sees it.
+    struct Cluster {
+        table: State,
+        standing: Standing,
+        silent: BTreeSet<NodeId>,
+        voters: Voters,
+        clock: Ticks,
+        seconds: u64,
+        last_ok: BTreeMap<NodeId, Ticks>,
+        changes: Vec<(u64, GroupChange)>,
+    }
+
+    fn ids(numbers: &[u64]) -> BTreeSet<NodeId> {
+        numbers.iter().copied().map(NodeId).collect()
+    }
+
+    impl Cluster {
+        fn of(nodes: &[(u64, Role)]) -> Cluster {
+            let now = Ticks::now();
+            let mut table = State::new();
+            for (number, (node, role)) in nodes.iter().enumerate() {
+                let (node, role) = (NodeId(*node), *role);
+                let announcement = Announcement {
+                    incarnation: Incarnation(1),
+                    addresses: NodeAddresses::default(),
+                    zone: String::new(),
+                    weight: 100,
+                    role,
+                };
+                let entry = match number {
+                    0 => Entry::Create { cluster: ClusterId(1), node, announcement },
+                    _ => Entry::NodeJoin { node, announcement },
+                };
+                assert!(apply(&mut table, number as u64, &entry).is_success());
+            }
+            let standing = Standing {
+                leader: Some(NodeId(1)),
+                claims_lead: true,
+                term: 1,
+                quorum_silence: None,
+                voters: ids(&[1]),
+                is_changing: false,
+                learners: BTreeSet::new(),
+                lag: BTreeMap::new(),
+                applied: None,
+                failure: None,
+            };
+            let (voters, silent) = (Voters::new(now), BTreeSet::new());
+            let (last_ok, changes) = (BTreeMap::new(), Vec::new());
+            Cluster { table, standing, silent, voters, clock: now, seconds: 0, last_ok, changes }
+        }
+
+        /// Lets time pass, and makes the changes that are decided.
+        fn run(&mut self, seconds: u64) -> &mut Self {
+            for _ in 0..seconds {
+                self.clock = self.clock.after(STEP);
+                self.seconds += 1;
+                let now = self.clock;
+                for node in self.table.nodes.keys().filter(|node| !self.silent.contains(node)) {
+                    self.last_ok.insert(*node, now);
+                    self.standing.lag.insert(*node, Some(0));
+                }
+                let last_ok = |node: NodeId| self.last_ok.get(&node).copied();
+                let decided =
+                    self.voters.decide(NodeId(1), &self.standing, &self.table, last_ok, now);
+                let Some(change) = decided else { continue };
+                self.changes.push((self.seconds, change.clone()));
+                self.voters.changed(now);
+                match change {
+                    GroupChange::AddLearner { node, .. } => {
+                        self.standing.learners.insert(node);
+                    }
+                    GroupChange::SetVoters(voters) => {
+                        let all = self.standing.voters.union(&self.standing.learners);
+                        let all: BTreeSet<NodeId> = all.copied().collect();
+                        assert!(voters.is_subset(&all) && !voters.is_empty());
+                        self.standing.learners = all.difference(&voters).copied().collect();
+                        self.standing.voters = voters;
+                        self.standing.is_changing = false;
+                    }
+                    GroupChange::RemoveLearner(node) => {
+                        self.standing.learners.remove(&node);
+                    }
+                }
+            }
+            self
+        }
+
+        fn data(count: u64) -> Cluster {
+            Cluster::of(&(1..=count).map(|node| (node, Role::Data)).collect::<Vec<_>>())
+        }
+
+        fn propose(&mut self, entry: Entry) {
+            assert!(apply(&mut self.table, 99, &entry).is_success());
+        }
+    }
+
+    #[test]
+    fn one_three_or_five_vote_and_then_it_is_quiet() {
+        for (nodes, voters) in [(1, 1), (2, 1), (3, 3), (4, 3), (5, 5), (8, 5)] {
+            let mut cluster = Cluster::data(nodes);
+            cluster.run(120);
+            assert_eq!(cluster.standing.voters.len(), voters, "{nodes} nodes");
+            assert!(cluster.standing.voters.contains(&NodeId(1)), "the leader stays");
+            assert_eq!(cluster.standing.learners.len() as u64, nodes - voters as u64);
+            let is_paused = |pair: &[(u64, GroupChange)]| {
+                let is_voters = matches!(pair[1].1, GroupChange::SetVoters(_));
+                !is_voters || pair[1].0 - pair[0].0 >= 5
+            };
+            assert!(cluster.changes.windows(2).all(is_paused), "{:?}", cluster.changes);
+            let changes = cluster.changes.len();
+            assert_eq!(cluster.run(600).changes.len(), changes, "a quiet cluster stays as it is");
+        }
+    }
+
+    #[test]
+    fn two_nodes_and_a_witness_have_three_voters_and_a_witness_comes_first() {
+        let mut cluster = Cluster::of(&[(1, Role::Data), (2, Role::Data), (3, Role::Witness)]);
+        assert_eq!(cluster.run(120).standing.voters, ids(&[1, 2, 3]));
+        let nodes = [Role::Data, Role::Data, Role::Data, Role::Witness];
+        let mut cluster = Cluster::of(&(1..).zip(nodes).collect::<Vec<_>>());
+        assert!(cluster.run(120).standing.voters.contains(&NodeId(4)));
+    }
+
+    #[test]
+    fn a_voter_that_stays_silent_is_replaced_and_a_restart_changes_nothing() {
+        let mut cluster = Cluster::data(4);
+        assert_eq!(cluster.run(120).standing.voters, ids(&[1, 2, 3]));
+        cluster.silent.insert(NodeId(2));
+        assert_eq!(cluster.run(29).standing.voters, ids(&[1, 2, 3]));
+        assert_eq!(cluster.run(10).standing.voters, ids(&[1, 3, 4]));
+        cluster.silent.clear();
+        assert_eq!(cluster.run(60).standing.voters, ids(&[1, 3, 4]), "no change back");
+        let mut cluster = Cluster::data(3);
+        cluster.run(120).silent.insert(NodeId(2));
+        assert_eq!(cluster.run(600).standing.voters, ids(&[1, 2, 3]), "nobody to replace it");
+    }
+
+    #[test]
+    fn a_leaving_node_is_replaced_as_voter_and_goes_when_it_is_forgotten() {
+        let mut cluster = Cluster::data(4);
+        cluster.run(120).propose(Entry::NodeLeaving { node: NodeId(1) });
+        cluster.run(20);
+        assert_eq!(cluster.standing.voters, ids(&[2, 3, 4]), "also the leader");
+        let mut cluster = Cluster::data(2);
+        cluster.run(60).propose(Entry::NodeLeaving { node: NodeId(1) });
+        assert_eq!(cluster.run(20).standing.voters, ids(&[2]));
+        let mut cluster = Cluster::data(3);
+        cluster.run(120).table.nodes.remove(&NodeId(3));
+        cluster.run(20);
+        assert_eq!(cluster.standing.voters, ids(&[1]));
+        assert_eq!(cluster.standing.learners, ids(&[2]));
+    }
+
+    #[test]
+    fn a_change_that_another_leader_began_is_completed() {
+        let mut cluster = Cluster::data(3);
+        cluster.run(120).standing.is_changing = true;
+        cluster.run(10);
+        assert!(!cluster.standing.is_changing);
+        assert_eq!(cluster.standing.voters, ids(&[1, 2, 3]));
+    }
+}
