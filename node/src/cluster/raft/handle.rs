@@ -352,6 +352,29 @@ impl Consensus {
         answer.map_err(text)
     }
 
+    /// Answers a node that is in no cluster: it may ask to be taken in, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// What to tell the caller.
+    pub async fn serve_stranger(
+        &self,
+        from: NodeId,
+        kind: CallKind,
+        body: &[u8],
+    ) -> Result<Vec<u8>, String> {
+        let (entry, limit): (Entry, Duration) = match kind {
+            CallKind::Submit => decode(body).map_err(|error| error.to_string())?,
+            _ => return Err(format!("node {from} is in no cluster, so it can only join one")),
+        };
+        match &entry {
+            Entry::NodeJoin { node, .. } if *node == from => {}
+            _ => return Err(format!("node {from} is in no cluster, so it can only join one")),
+        }
+        let outcome = self.propose(entry, limit.min(SNAPSHOT_TIMEOUT)).await;
+        encode(&outcome).map_err(|error| error.to_string())
+    }
+
     /// Writes a snapshot now, so that the log before it can be given up.
     ///
     /// # Errors

@@ -1,0 +1,320 @@
+//! Clusters of nodes in one process, which find each other by seeds on an in-memory network.
+
+use std::sync::Mutex;
+
+use distcache_recovery::raft_directory::RaftDirectory;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::cluster::raft::memory_transport::MemoryNetwork;
+use crate::cluster::raft::{CallFuture, CallKind, RaftTransport, TransportError};
+use crate::cluster::table::{NodeAddresses, Role};
+
+/// Longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Who listens where.
+type Places = Arc<Mutex<BTreeMap<String, Probed>>>;
+
+/// A node's end of the network, on which nodes are reached by their present addresses only.
+#[derive(Debug)]
+struct End {
+    node: NodeId,
+    places: Places,
+    transport: Arc<dyn RaftTransport>,
+    book: Mutex<BTreeMap<NodeId, String>>,
+}
+
+impl Peers for End {
+    fn probe<'a>(&'a self, address: &'a str, _limit: Duration) -> Probing<'a> {
+        let found = self.places.lock().unwrap().get(address).copied();
+        Box::pin(async move { found.ok_or(Unprobed::Silent) })
+    }
+
+    fn set_peers(&self, addresses: &BTreeMap<NodeId, String>) {
+        *self.book.lock().unwrap() = addresses.clone();
+    }
+
+    fn set_cluster(&self, cluster: ClusterId) {
+        let mut places = self.places.lock().unwrap();
+        for probed in places.values_mut().filter(|probed| probed.node == self.node) {
+            probed.cluster = Some(cluster);
+        }
+    }
+}
+
+impl RaftTransport for End {
+    fn call<'a>(
+        &'a self,
+        peer: NodeId,
+        bus: &'a str,
+        kind: CallKind,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> CallFuture<'a> {
+        let known = self.book.lock().unwrap().get(&peer).cloned();
+        let address = known.unwrap_or_else(|| bus.to_owned());
+        let there = self.places.lock().unwrap().get(&address).copied();
+        if there.is_none_or(|there| there.node != peer) {
+            let reason = format!("it is not at {address}");
+            return Box::pin(async move { Err(TransportError::Unreachable { peer, reason }) });
+        }
+        self.transport.call(peer, bus, kind, body, timeout)
+    }
+}
+
+/// A node that runs.
+struct Node {
+    consensus: Consensus,
+    running: JoinHandle<()>,
+    address: String,
+}
+
+/// Nodes, whose directories stay when they stop.
+struct Cluster {
+    network: MemoryNetwork,
+    places: Places,
+    dirs: Vec<TempDir>,
+    nodes: Vec<Option<Node>>,
+    seeds: Vec<String>,
+    /// Counts processes, and names them.
+    incarnation: u64,
+}
+
+impl Cluster {
+    fn of(count: usize) -> Cluster {
+        Cluster {
+            network: MemoryNetwork::new(3),
+            places: Places::default(),
+            dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
+            nodes: (0..count).map(|_| None).collect(),
+            seeds: vec!["first:0".to_owned(), "second:0".to_owned()],
+            incarnation: 0,
+        }
+    }
+
+    /// Starts a node at an address; the seeds are the same for all.
+    async fn start(&mut self, number: usize, address: &str) {
+        self.incarnation += 1;
+        let new = NodeId(100 * self.incarnation);
+        let directory = RaftDirectory::open(self.dirs[number].path(), new.0).unwrap();
+        let identity = directory.identity();
+        let (node, cluster) = (NodeId(identity.node), identity.cluster.map(ClusterId));
+        self.places.lock().unwrap().insert(address.to_owned(), Probed { node, cluster });
+        let (places, book) = (Arc::clone(&self.places), Mutex::default());
+        let transport = self.network.transport(node);
+        let end = Arc::new(End { node, places, transport, book });
+        let transport: Arc<dyn RaftTransport> = Arc::clone(&end) as _;
+        let consensus = Consensus::start(directory, transport).await.unwrap();
+        self.network.attach(node, consensus.clone());
+        let addresses = NodeAddresses { bus: address.to_owned(), ..NodeAddresses::default() };
+        let announcement = Announcement {
+            incarnation: Incarnation(self.incarnation),
+            addresses,
+            zone: String::new(),
+            weight: 100,
+            role: Role::Data,
+        };
+        let seeds = self.seeds.clone();
+        let mut membership = Membership::new(consensus.clone(), end, seeds, announcement);
+        let new_cluster = ClusterId(self.incarnation.into());
+        let running = tokio::spawn(async move {
+            membership.bootstrap(new_cluster).await.unwrap();
+            // Ends with consensus.
+            let _ = membership.run().await;
+        });
+        let address = address.to_owned();
+        self.nodes[number] = Some(Node { consensus, running, address });
+    }
+
+    async fn stop(&mut self, number: usize) {
+        let node = self.nodes[number].take().unwrap();
+        node.running.abort();
+        self.network.detach(node.consensus.node());
+        self.places.lock().unwrap().remove(&node.address);
+        node.consensus.stop().await.unwrap();
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Consensus> {
+        self.nodes.iter().flatten().map(|node| &node.consensus)
+    }
+
+    /// Waits until all running nodes have the same table, which is as wanted.
+    async fn reaches(&self, wanted: impl Fn(&State) -> bool) -> Arc<State> {
+        let tables = async {
+            loop {
+                let mut tables = self.running().map(|node| Arc::clone(&node.table().borrow()));
+                let first = tables.next().unwrap();
+                if wanted(&first) && tables.all(|table| table == first) {
+                    return first;
+                }
+                clock::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let reached = clock::within(Some(LIMIT), tables).await;
+        reached.unwrap_or_else(|| {
+            let tables: Vec<_> =
+                self.running().map(|n| (n.standing(), n.table().borrow().nodes.clone())).collect();
+            panic!("not reached: {tables:#?}")
+        })
+    }
+}
+
+fn up(table: &State) -> usize {
+    table.nodes.values().filter(|member| member.status.is_up()).count()
+}
+
+const ADDRESSES: [&str; 5] = ["first:0", "second:0", "third:0", "fourth:0", "fifth:0"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_in_any_order_form_one_cluster_and_survive_what_happens_to_it() {
+    let mut cluster = Cluster::of(3);
+    for number in [2, 1, 0] {
+        cluster.start(number, ADDRESSES[number]).await;
+    }
+    let table = cluster.reaches(|table| up(table) == 3).await;
+    assert_eq!(table.cluster, Some(ClusterId(3)), "the first seed has created it");
+    let ids: Vec<NodeId> = cluster.running().map(Consensus::node).collect();
+    let all_vote = async {
+        while cluster.running().any(|node| node.standing().voters.len() < 3) {
+            clock::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    clock::within(Some(LIMIT), all_vote).await.expect("all three vote");
+    // The leader is lost.
+    let leader = cluster.running().find_map(|node| node.standing().leader).unwrap();
+    let place = ids.iter().position(|id| *id == leader).unwrap();
+    cluster.stop(place).await;
+    cluster.reaches(|table| up(table) == 2).await;
+    cluster.start(place, ADDRESSES[place]).await;
+    cluster.reaches(|table| up(table) == 3).await;
+    // All restart, at other addresses.
+    for number in 0..3 {
+        cluster.stop(number).await;
+    }
+    cluster.seeds = vec!["a:0".to_owned(), "b:0".to_owned()];
+    for (number, address) in ["a:0", "b:0", "c:0"].into_iter().enumerate() {
+        cluster.start(number, address).await;
+    }
+    let are_there =
+        |table: &State| up(table) == 3 && table.nodes.values().all(|m| m.addresses.bus.len() == 3);
+    let table = cluster.reaches(are_there).await;
+    assert_eq!(table.cluster, Some(ClusterId(3)));
+    assert_eq!(cluster.running().map(Consensus::node).collect::<Vec<_>>(), ids);
+    // One loses its disk: it is a new node, and the old one is down.
+    cluster.stop(1).await;
+    cluster.dirs[1] = tempfile::tempdir().unwrap();
+    cluster.start(1, "b:0").await;
+    cluster.reaches(|table| table.nodes.len() == 4 && up(table) == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_nodes_form_a_cluster_within_moments() {
+    let mut cluster = Cluster::of(5);
+    for (number, address) in ADDRESSES.into_iter().enumerate() {
+        cluster.start(number, address).await;
+    }
+    let table = cluster.reaches(|table| up(table) == 5).await;
+    assert_eq!(table.cluster, Some(ClusterId(1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_other_seeds_is_a_cluster_and_two_of_them_refuse_each_other() {
+    let mut cluster = Cluster::of(2);
+    cluster.seeds = vec![];
+    cluster.start(0, "a:0").await;
+    cluster.start(1, "b:0").await;
+    for node in cluster.running() {
+        let mut table = node.table();
+        let created = table.wait_for(|table| table.cluster.is_some());
+        clock::within(Some(LIMIT), created).await.unwrap().unwrap();
+    }
+    let is_noted = |address: &str| cluster.places.lock().unwrap()[address].cluster.is_some();
+    let both = async {
+        while !is_noted("a:0") || !is_noted("b:0") {
+            clock::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    clock::within(Some(LIMIT), both).await.expect("both have noted their clusters");
+    cluster.stop(0).await;
+    let directory = RaftDirectory::open(cluster.dirs[0].path(), 9).unwrap();
+    let (node, places) = (NodeId(directory.identity().node), Arc::clone(&cluster.places));
+    let transport = cluster.network.transport(node);
+    let end = Arc::new(End { node, places, transport, book: Mutex::default() });
+    let consensus = Consensus::start(directory, Arc::clone(&end) as _).await.unwrap();
+    let announcement = announced(&consensus.table().borrow().nodes[&node]);
+    let mut membership = Membership::new(consensus, end, vec!["b:0".to_owned()], announcement);
+    let refused = membership.bootstrap(ClusterId(77)).await.unwrap_err();
+    assert!(refused.to_string().contains("the seed b:0 is in cluster"), "{refused}");
+}
+
+#[test]
+fn each_change_of_membership_is_one_line_and_nothing_else_is() {
+    let mut old = State::new();
+    let announcement = Announcement {
+        incarnation: Incarnation(1),
+        addresses: NodeAddresses { bus: "a:0".to_owned(), ..NodeAddresses::default() },
+        zone: String::new(),
+        weight: 100,
+        role: Role::Data,
+    };
+    let mut index = 0;
+    let mut change = |entry: Entry| {
+        index += 1;
+        let new = {
+            let mut new = old.clone();
+            assert!(super::super::table::apply(&mut new, index, &entry).is_success());
+            new
+        };
+        let lines = differences(&old, &new);
+        old = new;
+        lines
+    };
+    let (one, two) = (NodeId(1), NodeId(2));
+    let create =
+        Entry::Create { cluster: ClusterId(1), node: one, announcement: announcement.clone() };
+    assert_eq!(change(create).len(), 1);
+    let join = Entry::NodeJoin { node: two, announcement: announcement.clone() };
+    assert_eq!(change(join.clone()), ["node 0000000000000002 at a:0 has joined, and is up"]);
+    assert_eq!(change(join), [""; 0]);
+    let down = Entry::NodeDown { node: two, incarnation: Incarnation(1) };
+    assert_eq!(change(down), ["node 0000000000000002 at a:0 is down"]);
+    let mut moved = announcement;
+    moved.incarnation = Incarnation(2);
+    let up = Entry::NodeUp { node: two, replaces: Incarnation(1), announcement: moved };
+    assert_eq!(change(up), ["node 0000000000000002 at a:0 is up"]);
+}
+
+#[test]
+fn a_member_is_down_when_it_was_called_and_silent_for_long_enough() {
+    let announcement = |incarnation| Announcement {
+        incarnation: Incarnation(incarnation),
+        addresses: NodeAddresses::default(),
+        zone: String::new(),
+        weight: 100,
+        role: Role::Data,
+    };
+    let (one, two) = (NodeId(1), NodeId(2));
+    let mut table = State::new();
+    let cluster = ClusterId(1);
+    let create = Entry::Create { cluster, node: one, announcement: announcement(1) };
+    let join = Entry::NodeJoin { node: two, announcement: announcement(7) };
+    for (index, entry) in [create, join].iter().enumerate() {
+        assert!(super::super::table::apply(&mut table, index as u64, entry).is_success());
+    }
+    let start = Ticks::now();
+    let mut called = BTreeMap::new();
+    let mut silent = |seconds: u64, others: &[NodeId], answered: Option<u64>| {
+        let at = |seconds| start.after(Duration::from_secs(seconds));
+        let last_ok = |_| answered.map(at);
+        silent_members(&table, others.iter(), &mut called, last_ok, at(seconds))
+    };
+    assert_eq!(silent(100, &[], None), [], "not called yet");
+    assert_eq!(silent(101, &[two], None), []);
+    assert_eq!(silent(102, &[two], None), []);
+    assert_eq!(silent(104, &[two], Some(103)), []);
+    assert_eq!(silent(106, &[two], Some(103)), [(two, Incarnation(7))]);
+    assert_eq!(silent(107, &[], Some(103)), []);
+    assert_eq!(silent(108, &[two], Some(103)), [], "silence begins anew");
+}
