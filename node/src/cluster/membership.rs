@@ -1,7 +1,7 @@
 //! A node's membership: finds or creates its cluster, says that it runs and where, and, on the
 //! leader, sees to it that the members of the table are those of Raft's group.
 //!
-//! A thin shell around [`decide`], [`Voters`], [`silent_members`] and [`differences`], which hold
+//! A thin shell around [`decide`], [`Voters`], `silent_members` and `differences`, which hold
 //! the rules. It owns nothing that others use; it must run where nothing blocks.
 
 use std::collections::BTreeMap;

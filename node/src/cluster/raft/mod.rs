@@ -2,11 +2,11 @@
 //!
 //! [`Consensus`] is the handle that everybody else uses: it proposes entries, says who leads and
 //! who votes, changes that, and answers the calls of other nodes. Under it, openraft is given a
-//! log ([`log_store`]) and a snapshot on disk ([`disk`]), the table ([`machine`]), and a way to
-//! call other nodes ([`network`], over a [`RaftTransport`]).
+//! log (`log_store`) and a snapshot on disk (`disk`), the table (`machine`), and a way to
+//! call other nodes (`network`, over a [`RaftTransport`]).
 //!
-//! Modules in reading order: [`handle`], [`standing`], [`transport`], [`network`], [`log_store`],
-//! [`machine`], [`disk`], [`codec`], [`limits`]; [`memory_transport`] is for tests.
+//! Modules in reading order: `handle`, `standing`, `transport`, `network`, `log_store`,
+//! `machine`, `disk`, `codec`, [`limits`]; [`memory_transport`] is for tests.
 
 mod codec;
 mod disk;
