@@ -33,6 +33,16 @@ enum Step {
     Swap(usize, u8, u8),
     Begin(u64, usize),
     Slice(u64),
+    /// Changes the value that a copy has half done.
+    Disturb(u64, Disturbance),
+}
+
+#[derive(Debug, Clone)]
+enum Disturbance {
+    Remove,
+    Put(usize, Option<u64>),
+    SetDeadline(Option<u64>),
+    Flush,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -40,6 +50,12 @@ fn step() -> impl Strategy<Value = Step> {
     let key = || prop_oneof![1 => 0..LONG_KEYS, 3 => LONG_KEYS..1000_u16];
     let deadline = || prop::option::of(1..5000_u64);
     let id = || 0..4_u64;
+    let disturbance = prop_oneof![
+        2 => Just(Disturbance::Remove),
+        4 => (0..8 * PIECE, deadline()).prop_map(|(l, d)| Disturbance::Put(l, d)),
+        2 => deadline().prop_map(Disturbance::SetDeadline),
+        1 => Just(Disturbance::Flush),
+    ];
     prop_oneof![
         20 => (0..DATABASES).prop_map(Step::Select),
         60 => (key(), 0..300_usize, deadline()).prop_map(|(k, l, d)| Step::Put(k, l, d)),
@@ -56,6 +72,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..2_usize, 0..DATABASES, 0..DATABASES).prop_map(|(p, a, b)| Step::Swap(p, a, b)),
         5 => (id(), 0..2_usize).prop_map(|(id, p)| Step::Begin(id, p)),
         200 => id().prop_map(Step::Slice),
+        30 => (id(), disturbance).prop_map(|(id, d)| Step::Disturb(id, d)),
     ]
 }
 
@@ -165,6 +182,7 @@ impl World {
                 self.live.begin(self.live.now(), one);
                 self.coordinate(partition, Operation::Swap { other });
             }
+            Step::Disturb(id, disturbance) => self.disturb(id, disturbance),
             step => self.change(step),
         }
         let frame = self.live.journal.take(FrameBuilder::new());
@@ -220,7 +238,33 @@ impl World {
             Step::Evict(keys) => {
                 keyspace.evict(EvictionPolicy::AllKeysRandom, 5, usize::MAX, keys);
             }
-            Step::Flush(_) | Step::Swap(..) | Step::Begin(..) | Step::Slice(_) => {}
+            Step::Flush(_)
+            | Step::Swap(..)
+            | Step::Begin(..)
+            | Step::Slice(_)
+            | Step::Disturb(..) => {}
+        }
+    }
+
+    fn disturb(&mut self, id: u64, disturbance: Disturbance) {
+        let Some(copy) = self.live.journal.copies.find(CopyId(id)) else { return };
+        let Some(key) = copy.here.partial.as_ref().map(|partial| partial.key.clone()) else {
+            return;
+        };
+        let partition = self.partitions.iter().position(|id| *id == copy.partition).unwrap();
+        self.live.begin(self.live.now(), copy.next.0);
+        match disturbance {
+            Disturbance::Remove => {
+                self.live.remove(&key);
+            }
+            Disturbance::Put(length, deadline) => {
+                let deadline = deadline.map_or(Deadline::Clear, |at| Deadline::At(UnixMillis(at)));
+                self.live.put(&key, Value::String(&bytes(length)), deadline);
+            }
+            Disturbance::SetDeadline(deadline) => {
+                self.live.set_deadline(&key, deadline.map(UnixMillis));
+            }
+            Disturbance::Flush => self.coordinate(partition, Operation::Flush),
         }
     }
 
