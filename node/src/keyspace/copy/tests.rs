@@ -43,6 +43,8 @@ enum Disturbance {
     Put(usize, Option<u64>),
     SetDeadline(Option<u64>),
     Flush,
+    /// Changes a key of the same hash that is copied already.
+    Neighbour(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -55,6 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..8 * PIECE, deadline()).prop_map(|(l, d)| Disturbance::Put(l, d)),
         2 => deadline().prop_map(Disturbance::SetDeadline),
         1 => Just(Disturbance::Flush),
+        4 => (0..200_usize).prop_map(Disturbance::Neighbour),
     ];
     prop_oneof![
         20 => (0..DATABASES).prop_map(Step::Select),
@@ -251,6 +254,7 @@ impl World {
         let Some(key) = copy.here.partial.as_ref().map(|partial| partial.key.clone()) else {
             return;
         };
+        let neighbour = copy.here.done.last().cloned();
         let partition = self.partitions.iter().position(|id| *id == copy.partition).unwrap();
         self.live.begin(self.live.now(), copy.next.0);
         match disturbance {
@@ -265,6 +269,11 @@ impl World {
                 self.live.set_deadline(&key, deadline.map(UnixMillis));
             }
             Disturbance::Flush => self.coordinate(partition, Operation::Flush),
+            Disturbance::Neighbour(length) => {
+                if let Some(key) = neighbour {
+                    self.live.append(&key, &bytes(length));
+                }
+            }
         }
     }
 
