@@ -185,8 +185,7 @@ impl CopyCursor {
     /// Copies the keys of equal hashes at the cursor's place. Returns whether all are copied: it
     /// ends early, behind a full chunk, only where there is a long value among them.
     fn copy_group(&mut self, group: &[(u64, &Entry)]) -> bool {
-        let begun = self.here.partial.is_some() || !self.here.done.is_empty();
-        if !begun && group.iter().all(|(_, entry)| self.is_short(entry)) {
+        if group.iter().all(|(_, entry)| self.is_short(entry)) {
             group.iter().for_each(|(_, entry)| self.put(entry));
             return true;
         }
