@@ -132,8 +132,10 @@ impl CopyCursor {
     fn follow(&mut self, slot: u16, hash: u64, record: &Record<'_>) {
         match record.operation {
             Operation::Swap { other } => self.follow_swap(record, other),
-            // What was copied of the keys here is followed as before, should they be made again.
             Operation::Flush => {
+                if record.database == self.next.0 {
+                    self.here.partial = None;
+                }
                 self.chunk.push(record);
             }
             _ => match (record.database, slot, hash).cmp(&self.next) {
