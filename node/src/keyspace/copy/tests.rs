@@ -399,6 +399,18 @@ fn a_long_value_that_changes_all_the_time_is_seen_to_begin_again() {
 }
 
 #[test]
+fn a_long_value_that_is_flushed_half_copied_leaves_no_trace_in_one_of_equal_hash() {
+    let mut world = World::new(KeyHasher::colliding(3, 0));
+    world.step(Step::Put(0, 8 * PIECE, None));
+    world.step(Step::Begin(0, 0));
+    assert!(!world.slice(0));
+    world.step(Step::Flush(0));
+    // Of the same slot.
+    world.step(Step::Put(world.tags.len() as u16, 9 * PIECE, None));
+    world.end(0).unwrap();
+}
+
+#[test]
 fn a_swap_voids_a_copy_only_where_one_of_the_databases_is_half_copied() {
     let mut world = copying(20 * PIECE);
     world.slice(0);
