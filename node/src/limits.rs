@@ -25,7 +25,7 @@ pub const HAND_OVER_AFTER: Duration = Duration::from_millis(5);
 pub const COPY_SLICE: Duration = Duration::from_micros(500);
 
 /// Longest piece in which a copy writes a value, in bytes: a longer value is copied over several
-/// slices, each of which copies one piece (about 0.2 ms).
+/// slices, each of which copies one piece.
 pub const COPY_PIECE_BYTES: usize = 1024 * 1024;
 
 /// How often the copy of one long value begins again, as the value changes, before its shard
