@@ -24,6 +24,14 @@ pub const HAND_OVER_AFTER: Duration = Duration::from_millis(5);
 /// How long a shard copies keys into snapshots before it looks at its messages again.
 pub const COPY_SLICE: Duration = Duration::from_micros(500);
 
+/// Longest piece in which a copy writes a value, in bytes: a longer value is copied over several
+/// slices, each of which copies one piece.
+pub const COPY_PIECE_BYTES: usize = 1024 * 1024;
+
+/// How often the copy of one long value begins again, as the value changes, before its shard
+/// copies it without a look at its messages.
+pub const COPY_RESTARTS_MAX: u32 = 8;
+
 /// Blocks of the log that are read and not applied yet, at a start; a block has about 32 KiB.
 pub const LOADING_BLOCKS_MAX: usize = 256;
 

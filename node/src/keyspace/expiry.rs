@@ -4,6 +4,7 @@
 //! cursor goes round the tables in bounded slices, looking into those segments where something
 //! may be due.
 
+use super::partition::Totals;
 use super::{Database, Keyspace, Location};
 use crate::limits::{EXPIRY_SLICE_STEPS, EXPIRY_STEPS_PER_REMOVAL};
 use crate::records::{DeleteCause, Operation, UnixMillis};
@@ -112,10 +113,9 @@ impl Keyspace {
         let is_due = |deadline: Option<UnixMillis>| deadline.is_some_and(|at| at <= now);
         let (removed, _) =
             table.extract(hash, |entry| is_due(entry.deadline()) && !lent.holds(entry.key()));
-        database.keys -= removed.len();
-        database.volatile -= removed.len();
-        self.used -= table.shrink(hash);
-        self.used -= removed.iter().map(|entry| entry.allocated()).sum::<usize>();
+        let before = removed.iter().map(Totals::of).fold(Totals::NONE, Totals::plus);
+        let before = before.and_bytes(table.shrink(hash));
+        database.book(&mut self.used, local, Totals::NONE, before);
         self.stats.expired += removed.len() as u64;
         let slot = self.shard.slot_at(local);
         for entry in &removed {

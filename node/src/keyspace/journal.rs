@@ -1,17 +1,17 @@
-//! The records of this turn, on their way to the log and to a copy under way.
+//! The records of this turn, on their way to the log and to the copies under way.
 
 use distcache_recovery::{FrameBuilder, Record};
 
-use super::copy::CopyCursor;
+use super::copy::Copies;
 
 /// Collects the effects of commands until the shard hands them to the log.
 #[derive(Default)]
 pub struct Journal {
     enabled: bool,
     frame: FrameBuilder,
-    /// The copy of a partition that is being made, if any: it must hear of changes to keys that
-    /// it has passed.
-    pub(super) copy: Option<CopyCursor>,
+    /// The copies of partitions that are being made: they must hear of changes to keys that they
+    /// have passed.
+    pub(super) copies: Copies,
 }
 
 impl Journal {
@@ -26,15 +26,7 @@ impl Journal {
         if self.enabled {
             self.frame.push(record);
         }
-        self.tell_copy(slot, hash, record);
-    }
-
-    /// Tells only the copy: the record is in the log already.
-    #[inline]
-    pub(super) fn tell_copy(&mut self, slot: u16, hash: u64, record: &Record<'_>) {
-        if let Some(copy) = &mut self.copy {
-            copy.follow(slot, hash, record);
-        }
+        self.copies.follow(slot, hash, record);
     }
 
     /// Whether there is nothing to hand over.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::entry::{Entry, Value};
+use super::partition::Totals;
 use super::{Database, Keyspace};
 use crate::records::{Operation, Record};
 
@@ -69,22 +70,19 @@ impl Keyspace {
     /// keyspace.
     pub fn adopt(&mut self, database: u8, entry: Entry) {
         let at = self.locate(entry.key());
-        let (shard, hasher) = (self.shard, &self.hasher);
+        let (shard, local) = (self.shard, self.shard.local(at.slot));
         let database =
             self.databases[database as usize].get_or_insert_with(|| Box::new(Database::new(shard)));
-        database.keys += 1;
-        database.volatile += usize::from(entry.deadline().is_some());
-        self.used += entry.allocated();
-        self.used += database.tables[shard.local(at.slot)]
-            .insert_new(at.hash, entry, |entry| hasher.hash(entry.key()));
+        let now = Totals::of(&entry);
+        let table = &mut database.tables[local];
+        let grown = table.insert_new(at.hash, entry, |entry| self.hasher.hash(entry.key()));
+        database.book(&mut self.used, local, now.and_bytes(grown), Totals::NONE);
     }
 
     /// Makes the change that a coordinator's record states. It is in the log already, as part of
-    /// the coordinator's frame; only a copy under way must still hear of it.
+    /// the coordinator's frame; only copies under way must still hear of it.
     pub fn apply_coordinated(&mut self, record: &Record<'_>) {
-        let selected = self.selected;
         self.apply(record);
-        self.selected = selected;
         self.stats.writes += 1;
         let (slot, hash) = match record.operation.key() {
             Some(key) => {
@@ -97,6 +95,6 @@ impl Keyspace {
             !matches!(record.operation, Operation::Flush | Operation::Swap { .. })
                 || record.operation.key().is_none()
         );
-        self.journal.tell_copy(slot, hash, record);
+        self.journal.copies.follow(slot, hash, record);
     }
 }

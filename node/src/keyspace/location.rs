@@ -60,19 +60,42 @@ impl ShardId {
 /// Hashes keys with a seed that differs from process to process, so that nobody can choose keys
 /// that collide. All shards of a node share it.
 #[derive(Debug, Clone)]
-pub struct KeyHasher(foldhash::fast::FixedState);
+pub struct KeyHasher {
+    state: foldhash::fast::FixedState,
+    /// The bits of a hash that are kept, so that tests have keys of equal hashes.
+    #[cfg(test)]
+    kept: u64,
+}
 
 impl KeyHasher {
     /// Returns the hasher of this seed.
     pub fn new(seed: u64) -> Self {
-        KeyHasher(foldhash::fast::FixedState::with_seed(seed))
+        KeyHasher {
+            state: foldhash::fast::FixedState::with_seed(seed),
+            #[cfg(test)]
+            kept: u64::MAX,
+        }
+    }
+
+    /// Returns a hasher whose hashes differ in some bits only.
+    #[cfg(test)]
+    pub(super) fn colliding(seed: u64, kept: u64) -> Self {
+        KeyHasher { kept, ..KeyHasher::new(seed) }
+    }
+
+    /// A hash that hashers of other seeds most likely do not give.
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.hash(b"fingerprint")
     }
 
     #[inline]
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
         // The bytes alone, without the length that hashing a slice would add.
-        let mut hasher = self.0.build_hasher();
+        let mut hasher = self.state.build_hasher();
         std::hash::Hasher::write(&mut hasher, key);
-        std::hash::Hasher::finish(&hasher)
+        let hash = std::hash::Hasher::finish(&hasher);
+        #[cfg(test)]
+        let hash = hash & self.kept;
+        hash
     }
 }

@@ -9,7 +9,8 @@
 //! - [`entry`]: one key with its value in one allocation;
 //! - [`table`]: the keys of one slot;
 //! - [`apply`]: the changes that records state;
-//! - [`copy`]: copies of a partition, made in slices while it changes;
+//! - [`partition`]: partitions as a whole, taken out and put in;
+//! - [`copy`]: copies of partitions, made in slices while they change;
 //! - [`lend`]: keys that a coordinator works on;
 //! - [`journal`]: the records of this turn, on their way to the log;
 //! - [`expiry`] and [`eviction`]: removal in bounded slices;
@@ -24,6 +25,7 @@ pub mod expiry;
 pub mod journal;
 pub mod lend;
 pub mod location;
+pub mod partition;
 pub mod sample;
 pub mod table;
 pub mod walk;
@@ -37,6 +39,8 @@ use entry::{Entry, Value};
 use eviction::{AccessClock, AccessMode, EvictionPool};
 use journal::Journal;
 pub use location::{KeyHasher, SLOTS_PER_PARTITION, ShardId, partition_of};
+use partition::Totals;
+pub use partition::{DetachedPartition, PartitionSize};
 use sample::Sampler;
 use table::SlotTable;
 
@@ -60,6 +64,8 @@ struct Database {
     keys: usize,
     /// Keys with a deadline.
     volatile: usize,
+    /// Totals of each partition of the shard, changed only by `book`, with those above.
+    partitions: Box<[Totals]>,
     sampler: Sampler,
     /// Estimated mean time that keys with a deadline have left, in ms; 0 where none was seen.
     average_ttl_millis: u64,
@@ -353,12 +359,12 @@ impl Keyspace {
         value: Value<'_>,
         deadline: Deadline,
     ) -> Option<UnixMillis> {
-        let (shard, hasher) = (self.shard, &self.hasher);
+        let (shard, local) = (self.shard, self.shard.local(at.slot));
         let database = self.databases[self.selected as usize]
             .get_or_insert_with(|| Box::new(Database::new(shard)));
-        let table = &mut database.tables[shard.local(at.slot)];
+        let table = &mut database.tables[local];
         if let Some(entry) = table.find_mut(at.hash, key) {
-            let before = entry.allocated();
+            let before = Totals::of(entry);
             let old = entry.deadline();
             let new = match deadline {
                 // A deadline that has passed belongs to a key that is gone already.
@@ -371,12 +377,11 @@ impl Keyspace {
                 let access = self.clock.touched(entry.access());
                 entry.set_access(access);
             }
-            self.used = self.used + entry.allocated() - before;
-            database.volatile += usize::from(new.is_some());
-            database.volatile -= usize::from(old.is_some());
+            let now = Totals::of(entry);
             if let Some(new) = new {
                 table.note_deadline(at.hash, new);
             }
+            database.book(&mut self.used, local, now, before);
             return new;
         }
         let new = match deadline {
@@ -384,10 +389,9 @@ impl Keyspace {
             Deadline::At(at) => Some(at),
         };
         let entry = Entry::new(key, value, new, self.clock.fresh());
-        self.used += entry.allocated();
-        self.used += table.insert_new(at.hash, entry, |entry| hasher.hash(entry.key()));
-        database.keys += 1;
-        database.volatile += usize::from(new.is_some());
+        let now = Totals::of(&entry);
+        let grown = table.insert_new(at.hash, entry, |entry| self.hasher.hash(entry.key()));
+        database.book(&mut self.used, local, now.and_bytes(grown), Totals::NONE);
         new
     }
 
@@ -419,10 +423,8 @@ impl Keyspace {
         let database = self.databases[self.selected as usize].as_deref_mut()?;
         let table = &mut database.tables[local];
         let entry = table.remove(at.hash, key)?;
-        database.keys -= 1;
-        database.volatile -= usize::from(entry.deadline().is_some());
-        let freed = table.shrink(at.hash);
-        self.used -= entry.allocated() + freed;
+        let before = Totals::of(&entry).and_bytes(table.shrink(at.hash));
+        database.book(&mut self.used, local, Totals::NONE, before);
         Some(entry)
     }
 
@@ -480,9 +482,7 @@ impl Keyspace {
         self.change_at(at, key, |entry| {
             let string = entry.growable();
             let end = offset + bytes.len();
-            if string.len() < end {
-                string.resize(end, 0);
-            }
+            lengthen(string, end);
             string[offset..end].copy_from_slice(bytes);
             string.len()
         })
@@ -500,15 +500,13 @@ impl Keyspace {
         let database = self.databases[self.selected as usize].as_deref_mut()?;
         let table = &mut database.tables[local];
         let entry = table.find_mut(at.hash, key)?;
-        let (before, old) = (entry.allocated(), entry.deadline());
+        let before = Totals::of(entry);
         let result = change(entry);
-        let new = entry.deadline();
-        self.used = self.used + entry.allocated() - before;
-        database.volatile += usize::from(new.is_some());
-        database.volatile -= usize::from(old.is_some());
-        if let Some(new) = new {
-            table.note_deadline(at.hash, new);
+        let (now, deadline) = (Totals::of(entry), entry.deadline());
+        if let Some(deadline) = deadline {
+            table.note_deadline(at.hash, deadline);
         }
+        database.book(&mut self.used, local, now, before);
         Some(result)
     }
 
@@ -524,14 +522,28 @@ impl Keyspace {
 impl Database {
     fn new(shard: ShardId) -> Self {
         let tables = (0..shard.slots()).map(|_| SlotTable::default()).collect();
+        let partitions = shard.slots() / SLOTS_PER_PARTITION as usize;
         Database {
             tables,
             keys: 0,
             volatile: 0,
+            partitions: vec![Totals::NONE; partitions].into(),
             sampler: Sampler::default(),
             average_ttl_millis: 0,
             ttl_cursor: 0,
         }
+    }
+}
+
+/// Lengthens a string with zeros, unless it is long enough. Where it becomes much longer, the zeros
+/// are memory that nobody has touched, so that this costs little until they are overwritten.
+fn lengthen(string: &mut Vec<u8>, length: usize) {
+    if length > 2 * string.capacity() {
+        let mut longer = vec![0; length];
+        longer[..string.len()].copy_from_slice(string);
+        *string = longer;
+    } else if length > string.len() {
+        string.resize(length, 0);
     }
 }
 

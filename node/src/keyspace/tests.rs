@@ -73,7 +73,7 @@ fn take(keyspace: &mut Keyspace, step: Step) {
                 keyspace.remove(&key(other));
             }
         }
-        Step::Flush => keyspace.flush(None),
+        Step::Flush => flush(keyspace),
         Step::Swap => {
             for partition in keyspace.occupied_partitions(&[0, 1]) {
                 keyspace.swap(partition, 0, 1);
@@ -90,20 +90,51 @@ fn take(keyspace: &mut Keyspace, step: Step) {
     }
 }
 
-/// Bytes, keys and keys with a deadline of all databases, counted one by one.
-fn recount(keyspace: &Keyspace) -> (usize, usize, usize) {
-    let databases = keyspace.databases.iter().flatten();
-    databases.fold((0, 0, 0), |(bytes, keys, volatile), database| {
-        let entries = || database.tables.iter().flat_map(SlotTable::iter);
-        let with_deadline = entries().filter(|entry| entry.deadline().is_some()).count();
-        (bytes + database.used(), keys + entries().count(), volatile + with_deadline)
-    })
+fn flush(keyspace: &mut Keyspace) {
+    for partition in keyspace.occupied_partitions(&[keyspace.database()]) {
+        keyspace.flush(partition);
+    }
 }
 
-fn accounts(keyspace: &Keyspace) -> (usize, usize, usize) {
+/// What some tables amount to, counted one by one.
+fn count(tables: &[SlotTable]) -> Totals {
+    let of_table = |table: &SlotTable| {
+        let entries = table.iter().map(Totals::of).fold(Totals::NONE, Totals::plus);
+        entries.and_bytes(table.allocated())
+    };
+    tables.iter().map(of_table).fold(Totals::NONE, Totals::plus)
+}
+
+/// Totals of all databases, counted one by one.
+fn recount(keyspace: &Keyspace) -> Totals {
+    let databases = keyspace.databases.iter().flatten();
+    databases.map(|database| count(&database.tables)).fold(Totals::NONE, Totals::plus)
+}
+
+fn accounts(keyspace: &Keyspace) -> Totals {
     let sizes = keyspace.sizes();
-    let keys = sizes.iter().map(|size| size.keys).sum();
-    (keyspace.used_bytes(), keys, sizes.iter().map(|size| size.volatile).sum())
+    Totals {
+        keys: sizes.iter().map(|size| size.keys).sum(),
+        volatile: sizes.iter().map(|size| size.volatile).sum(),
+        bytes: keyspace.used_bytes(),
+    }
+}
+
+/// Checks all running totals against a recount.
+pub(super) fn check_accounts(keyspace: &Keyspace) -> Result<(), TestCaseError> {
+    prop_assert_eq!(accounts(keyspace), recount(keyspace));
+    for database in keyspace.databases.iter().flatten() {
+        let counted: Vec<_> =
+            database.tables.chunks(SLOTS_PER_PARTITION as usize).map(count).collect();
+        prop_assert_eq!(&database.partitions[..], &counted[..]);
+    }
+    let sizes = keyspace.partition_sizes();
+    prop_assert!(sizes.iter().all(|(partition, size)| keyspace.owns(*partition) && size.keys > 0));
+    let sum = |number: fn(&PartitionSize) -> u64| sizes.iter().map(|(_, size)| number(size)).sum();
+    let (keys, bytes): (u64, u64) = (sum(|size| size.keys), sum(|size| size.bytes));
+    let totals = accounts(keyspace);
+    prop_assert_eq!((keys, bytes), (totals.keys as u64, totals.bytes as u64));
+    Ok(())
 }
 
 fn keyspace() -> Keyspace {
@@ -124,12 +155,12 @@ proptest! {
         for step in steps {
             take(&mut keyspace, step);
         }
-        prop_assert_eq!(accounts(&keyspace), recount(&keyspace));
+        check_accounts(&keyspace)?;
         for database in 0..3 {
             keyspace.begin(keyspace.now(), database);
-            keyspace.flush(None);
+            flush(&mut keyspace);
         }
-        prop_assert_eq!(accounts(&keyspace), (0, 0, 0));
+        prop_assert_eq!(accounts(&keyspace), Totals::NONE);
     }
 }
 
@@ -150,7 +181,7 @@ fn memory_is_given_back_as_keys_are_deleted() {
     for i in 0..40_000_u32 {
         keyspace.remove(name(i).as_bytes());
     }
-    assert_eq!(accounts(&keyspace), (0, 0, 0));
+    assert_eq!(accounts(&keyspace), Totals::NONE);
 }
 
 #[test]
@@ -159,11 +190,11 @@ fn flushed_tables_are_put_aside_for_another_thread() {
     for number in 0..1000 {
         keyspace.put(&key(number), Value::String(&[1; 40]), Deadline::Clear);
     }
-    let keys = accounts(&keyspace).1;
+    let keys = accounts(&keyspace).keys;
     for partition in keyspace.occupied_partitions(&[0]) {
-        keyspace.flush(Some(partition));
+        keyspace.flush(partition);
     }
-    assert_eq!(accounts(&keyspace), (0, 0, 0));
+    assert_eq!(accounts(&keyspace), Totals::NONE);
     let removed = keyspace.take_removed();
     assert_eq!(removed.iter().map(SlotTable::len).sum::<usize>(), keys);
     assert!(keyspace.take_removed().is_empty());

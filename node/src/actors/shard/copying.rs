@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use super::Shard;
 use crate::actors::oplog::{LogHandle, SnapshotEnd, closed};
 use crate::clock::Ticks;
-use crate::keyspace::copy::CopyProgress;
-use crate::limits::{COPY_SLICE, LOG_QUEUE_BYTES_RESUME};
+use crate::keyspace::copy::{CopyId, CopyProgress};
+use crate::limits::{COPY_RESTARTS_MAX, COPY_SLICE, LOG_QUEUE_BYTES_RESUME};
 
 /// Copies partitions to the log as snapshots, one after the other.
 #[derive(Message)]
@@ -42,17 +42,25 @@ impl Shard {
         }
         job.partitions.pop_front();
         if let Some(&next) = job.partitions.front() {
-            self.state.keyspace.begin_copy(next);
+            self.state.keyspace.begin_copy(CopyId::SNAPSHOT, next);
         }
         self.copying = Some(job);
     }
 
-    /// Copies for a slice of time; returns whether the current partition is whole.
+    /// Whether the copy stands at a long value that is written so often that only a pause of
+    /// everybody else lets it go on.
+    fn is_copy_hindered(&self) -> bool {
+        self.state.keyspace.copy_restarts(CopyId::SNAPSHOT) >= COPY_RESTARTS_MAX
+    }
+
+    /// Copies for a slice of time, or to the end of a value that is written too often. Returns
+    /// whether the current partition is whole.
     fn copy_slice(&mut self, log: &LogHandle, partition: PartitionId) -> bool {
         let start = Ticks::now();
-        while log.status.queued_bytes() < LOG_QUEUE_BYTES_RESUME {
-            let progress = self.state.keyspace.copy_slice();
-            let chunk = self.state.keyspace.take_chunk(log.status.pooled_frame());
+        while log.status.queued_bytes() < LOG_QUEUE_BYTES_RESUME || self.is_copy_hindered() {
+            let progress = self.state.keyspace.copy_slice(CopyId::SNAPSHOT);
+            let empty = log.status.pooled_frame();
+            let chunk = self.state.keyspace.take_chunk(CopyId::SNAPSHOT, empty);
             match progress {
                 CopyProgress::Restarted => {
                     // Its outcome is of no interest: the chunks that follow begin anew.
@@ -69,7 +77,8 @@ impl Shard {
             if progress == CopyProgress::Passed && !self.holds.touches(partition) {
                 return true;
             }
-            if progress == CopyProgress::Passed || Ticks::now().since(start) >= COPY_SLICE {
+            let is_over = Ticks::now().since(start) >= COPY_SLICE && !self.is_copy_hindered();
+            if progress == CopyProgress::Passed || is_over {
                 break;
             }
         }
@@ -87,7 +96,7 @@ impl Handler<CopyPartitions> for Shard {
             return;
         }
         if let Some(&first) = partitions.front() {
-            self.state.keyspace.begin_copy(first);
+            self.state.keyspace.begin_copy(CopyId::SNAPSHOT, first);
         }
         self.copying = Some(CopyJob { partitions, reply });
         context.notify(CopySlice);
@@ -111,7 +120,7 @@ impl Handler<CopySlice> for Shard {
         }
         // The partition's records so far must be in the log before its cut.
         self.hand_over(context);
-        self.state.keyspace.end_copy();
+        self.state.keyspace.end_copy(CopyId::SNAPSHOT);
         let committed = log.end_snapshot(partition, SnapshotEnd::Commit).into_actor(self);
         context.spawn(committed.map(|result, shard, context| {
             shard.next_partition(result.unwrap_or_else(|_| Err(closed())));
