@@ -34,6 +34,16 @@
 //!
 //! The payload of records and chunks is one record after another ([`record`]).
 //!
+//! # Moves
+//!
+//! What a node receives of another's partition is in its log like everything else. `MoveIn`
+//! begins a copy, in place of whatever the partition held; `Own` says that what was received is
+//! served from now on, and in which epoch; `MoveOut` says that the partition is another node's,
+//! or that the copy was cancelled, and holds nothing any more. All three concern the partition in
+//! all databases. The fold ([`state`]) tells which partitions are received and not served; so
+//! that it can where the records are gone, the snapshot of such a partition begins with its
+//! `MoveIn`.
+//!
 //! # Versions
 //!
 //! The data directory, and every piece, name their format. A reader refuses newer formats and

@@ -111,6 +111,14 @@ impl Keyspace {
             }
             Operation::Flush => self.flush(Some(record.partition)),
             Operation::Swap { other } => self.swap(record.partition, record.database, other),
+            Operation::MoveIn { .. } | Operation::MoveOut { .. } => {
+                for database in 0..self.databases.len() {
+                    self.selected = database as u8;
+                    self.flush(Some(record.partition));
+                }
+                self.selected = record.database;
+            }
+            Operation::Own { .. } => {}
         }
     }
 }

@@ -45,7 +45,10 @@ impl CopyCursor {
         }
         match record.operation {
             Operation::Swap { .. } => self.restart = true,
-            Operation::Flush => {
+            Operation::Flush
+            | Operation::MoveIn { .. }
+            | Operation::Own { .. }
+            | Operation::MoveOut { .. } => {
                 self.chunk.push(record);
             }
             _ if (record.database, slot, hash) < self.next => {

@@ -3,7 +3,7 @@
 //! In reading order: this file (the options that all share), [`source`] (the copy that is read,
 //! progress, damage), [`time`] (points in the log and times), [`mod@format`] and [`typed`] (keys
 //! and values as text and JSON), [`change`] (records as text and JSON), [`filter`] (which of them
-//! are wanted), [`rebuild`] (the keyspace at a point), [`scratch`], and the subcommands.
+//! are wanted), [`rebuild`] (the keyspace at a point), [`moves`], [`scratch`], and the subcommands.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -17,6 +17,7 @@ mod dump;
 mod filter;
 mod format;
 mod history;
+mod moves;
 mod rebuild;
 mod repair;
 mod scratch;

@@ -67,6 +67,13 @@ pub enum Owned {
 }
 
 impl Owned {
+    fn is_in(&self, partition: PartitionId) -> bool {
+        match self {
+            Self::Put(key, ..) => partition_of(key) == partition,
+            Self::Other(found, _) => *found == partition,
+        }
+    }
+
     pub fn until(self, deadline: UnixMillis) -> Self {
         match self {
             Self::Put(key, value, _) => Self::Put(key, value, Some(deadline)),
@@ -103,17 +110,29 @@ impl Log {
 
     /// Writes the snapshots of all partitions in which there may be keys and removes the frames.
     pub fn compact(&mut self, written: UnixMillis, keys: &[(u8, Owned)]) {
+        self.compact_in(written, keys, |_| Epoch(0));
+    }
+
+    /// The same; the epoch of a partition is that of a key in it.
+    pub fn compact_in(
+        &mut self,
+        written: UnixMillis,
+        keys: &[(u8, Owned)],
+        epoch_of: impl Fn(&[u8]) -> Epoch,
+    ) {
         for partition in (0..1024).map(PartitionId) {
             let mut chunk = FrameBuilder::new();
-            for (database, owned) in keys {
-                if matches!(owned, Owned::Put(key, ..) if partition_of(key) == partition) {
-                    push(&mut chunk, *database, owned);
+            let mut epoch = Epoch(0);
+            for (database, owned) in keys.iter().filter(|(_, owned)| owned.is_in(partition)) {
+                push(&mut chunk, *database, owned);
+                if let Owned::Put(key, ..) = owned {
+                    epoch = epoch_of(key);
                 }
             }
             if !chunk.is_empty() {
                 self.writer.write_chunk(partition, &mut chunk, written).unwrap();
             }
-            self.writer.commit_snapshot(partition, Epoch(0), written).unwrap();
+            self.writer.commit_snapshot(partition, epoch, written).unwrap();
         }
         while self.writer.trim(100, written).unwrap() == TrimProgress::More {}
     }
