@@ -5,7 +5,8 @@
 //! snapshots, trimming), [`open`] and [`Replay`] (reading everything back, checked),
 //! [`InspectionCopy`] (looking without touching), [`repair`] (saving what is intact),
 //! [`state`] (the fold of records), [`guard`], [`limits`]. Beside the log: [`raft_directory`],
-//! [`raft_db`] and [`sealed_file`], a node's part in Raft.
+//! [`raft_db`] and [`sealed_file`], a node's part in Raft; [`raft_inspection`] and [`raft_entry`]
+//! look into it.
 //!
 //! # A piece of a frame, format 1
 //!
@@ -81,6 +82,8 @@ pub mod memory_store;
 mod notes;
 pub mod raft_db;
 pub mod raft_directory;
+pub mod raft_entry;
+pub mod raft_inspection;
 pub mod record;
 mod redo_log;
 mod redo_store;

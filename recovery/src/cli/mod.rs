@@ -18,6 +18,7 @@ mod filter;
 mod format;
 mod history;
 mod moves;
+mod raft;
 mod rebuild;
 mod repair;
 mod scratch;
@@ -79,6 +80,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     (diff::command, diff::run),
     (verify::command, verify::run),
     (repair::command, repair::run),
+    (raft::command, raft::run),
 ];
 
 const ABOUT: &str = "Looks into the operation log of a distcache node that is not running";
