@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use distcache_node::cluster::raft::Consensus;
+use distcache_node::cluster::raft::limits::SNAPSHOT_ENTRIES;
 use distcache_node::cluster::raft::memory_transport::MemoryNetwork;
 use distcache_node::cluster::table::{
     Announcement, Change, ClusterId, Entry, Epoch, Incarnation, MoveId, NodeAddresses, NodeId,
@@ -17,6 +18,7 @@ use distcache_node::records::{Operation, PartitionId, Record, StoredValue};
 use distcache_recovery::raft_directory::RaftDirectory;
 use distcache_recovery::raft_inspection::RaftInspection;
 use distcache_recovery::{CopyPlan, state};
+use tokio::task::JoinSet;
 
 /// Longer than anything here takes; no test waits for it to pass.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -208,6 +210,35 @@ async fn the_tool_says_what_every_entry_of_a_nodes_log_says() {
         ],
     ];
     assert_eq!(lines, expected.concat());
+}
+
+#[tokio::test]
+async fn the_tool_reads_a_nodes_snapshot() {
+    let (network, dir) = (MemoryNetwork::new(3), tempfile::tempdir().unwrap());
+    let directory = RaftDirectory::open(dir.path(), 1).unwrap();
+    let node = Consensus::start(directory, network.transport(NodeId(1))).await.unwrap();
+    node.create(CLUSTER, announcement(1, Role::Data), LIMIT).await.unwrap();
+    let mut proposals = JoinSet::new();
+    for _ in 0..SNAPSHOT_ENTRIES {
+        let node = node.clone();
+        let entry = Entry::NodeForget { node: OTHER };
+        proposals.spawn(async move { node.propose(entry, LIMIT).await.unwrap() });
+    }
+    proposals.join_all().await;
+    let written = async {
+        while !dir.path().join("raft/snapshot").exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, written).await.unwrap();
+    node.stop().await.unwrap();
+    drop(node);
+    let (_scratch, raft) = inspect(dir.path());
+    assert!(raft.damages.is_empty() && raft.unknown.is_empty(), "{raft:?}");
+    let snapshot = raft.snapshot.unwrap();
+    assert!(snapshot.last.unwrap().index >= SNAPSHOT_ENTRIES - 1, "{snapshot:?}");
+    assert_eq!(snapshot.members, "voters 0000000000000001");
+    assert!(snapshot.bytes > 1024, "a byte for each partition at least: {snapshot:?}");
 }
 
 #[test]

@@ -191,6 +191,30 @@ moves        0 in, 0 out, 0 cancelled, 1 under way
 }
 
 #[test]
+fn a_copy_that_a_snapshot_and_the_log_tell_of_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::create(dir.path());
+    let begin = (0, on(b"w", Operation::MoveIn { epoch: 10, from: B }));
+    let key = (0, put(b"w", b"new"));
+    log.frame(TEN, &[begin.clone(), key.clone()]);
+    // Nothing is trimmed, so its begin is in the log as well.
+    log.snapshot(b"w", after(2), &[begin, key], Epoch(10));
+    log.close();
+    let moves = |dir: &TempDir| {
+        let text = clean(dir.path(), &["summary"]).out;
+        text.lines().find(|line| line.starts_with("moves")).unwrap().to_owned()
+    };
+    assert_eq!(moves(&dir), "moves        0 in, 0 out, 0 cancelled, 1 under way");
+    // A copy of which only the snapshot has the begin ends in the log.
+    let dir = compacted();
+    let mut log = Log::create(dir.path());
+    log.frame(after(90), &[(0, on(b"w", Operation::Own { epoch: 11, from: B }))]);
+    log.close();
+    assert_eq!(moves(&dir), "moves        1 in, 0 out, 0 cancelled, 0 under way");
+    assert!(clean(dir.path(), &["state", "-q"]).out.contains("\"w\" = \"new\""));
+}
+
+#[test]
 fn a_node_that_was_always_alone_has_no_moves_in_its_summary() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::create(dir.path());

@@ -23,8 +23,8 @@ Examples:
 At a sequence number: right after that record. At a time: after all that was written until then.
 Text begins with + for a new key, - for one that is gone, ~ for one that has changed.
 A JSON object has the members database, partition, key, change (added, removed, changed), before
-and after. A key whose deadline has passed counts as gone, and one in a partition that is received
-from another node as there only when the partition is served. The keyspace is held in memory twice.";
+and after. A key whose deadline has passed counts as gone, and one that is received from another
+node counts only from when its partition is served. The keyspace is held in memory twice.";
 
 pub(super) fn command() -> Command {
     let point = |name: &'static str| {

@@ -145,10 +145,8 @@ impl Moves {
         }
         let Self { received, given, cancelled, .. } = self;
         let under_way = self.under_way();
-        writeln!(
-            out,
-            "\nmoves        {received} in, {given} out, {cancelled} cancelled, {under_way} under way"
-        )?;
+        write!(out, "\nmoves        {received} in, {given} out, {cancelled} cancelled")?;
+        writeln!(out, ", {under_way} under way")?;
         let mut listed: Vec<_> = self.listed().collect();
         // What is not finished is what one looks for.
         listed.sort_by_key(|(_, found)| !matches!(found.place, Place::Receiving(_)));

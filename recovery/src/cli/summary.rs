@@ -32,9 +32,7 @@ where it is. A node that was always alone has no such section.";
 
 pub(super) fn command() -> Command {
     Command::new("summary")
-        .about(
-            "Counts what is in the log: records, times, bytes, operations, partitions, moves, snapshots",
-        )
+        .about("Counts what is in the log: records, times, bytes, operations, moves, snapshots")
         .after_help(EXAMPLES)
         .arg(
             Arg::new("all")

@@ -121,20 +121,41 @@ impl Log {
         epoch_of: impl Fn(&[u8]) -> Epoch,
     ) {
         for partition in (0..1024).map(PartitionId) {
-            let mut chunk = FrameBuilder::new();
-            let mut epoch = Epoch(0);
-            for (database, owned) in keys.iter().filter(|(_, owned)| owned.is_in(partition)) {
-                push(&mut chunk, *database, owned);
-                if let Owned::Put(key, ..) = owned {
-                    epoch = epoch_of(key);
-                }
-            }
-            if !chunk.is_empty() {
-                self.writer.write_chunk(partition, &mut chunk, written).unwrap();
-            }
-            self.writer.commit_snapshot(partition, epoch, written).unwrap();
+            let keys: Vec<_> =
+                keys.iter().filter(|(_, owned)| owned.is_in(partition)).cloned().collect();
+            let epoch = keys.iter().find_map(|(_, owned)| match owned {
+                Owned::Put(key, ..) => Some(epoch_of(key)),
+                Owned::Other(..) => None,
+            });
+            self.write_snapshot(partition, written, &keys, epoch.unwrap_or(Epoch(0)));
         }
         while self.writer.trim(100, written).unwrap() == TrimProgress::More {}
+    }
+
+    /// Writes the snapshot of a key's partition; its records stay in the log.
+    pub fn snapshot(
+        &mut self,
+        key: &[u8],
+        written: UnixMillis,
+        records: &[(u8, Owned)],
+        epoch: Epoch,
+    ) {
+        self.write_snapshot(partition_of(key), written, records, epoch);
+    }
+
+    fn write_snapshot(
+        &mut self,
+        partition: PartitionId,
+        written: UnixMillis,
+        records: &[(u8, Owned)],
+        epoch: Epoch,
+    ) {
+        let mut chunk = FrameBuilder::new();
+        records.iter().for_each(|(database, owned)| push(&mut chunk, *database, owned));
+        if !chunk.is_empty() {
+            self.writer.write_chunk(partition, &mut chunk, written).unwrap();
+        }
+        self.writer.commit_snapshot(partition, epoch, written).unwrap();
     }
 
     pub fn close(self) {
