@@ -24,7 +24,7 @@ Text has the columns sequence, time, partition, database, operation, key and wha
 A JSON object has the members sequence, time, unix_ms, partition, database, operation, and, as
 the operation has them, key, value, deadline_ms, bytes, offset, other, epoch, from, to. Keys and
 values that are UTF-8 are strings, integers are numbers, typed values are {\"typed\": ...}, all
-other bytes are {\"base64\": ...}. A move concerns its partition in all databases: its database is null.";
+other bytes are {\"base64\": ...}. A move is in all databases of its partition: database is null.";
 
 pub(super) fn command() -> Command {
     Command::new("dump")
