@@ -215,6 +215,18 @@ fn a_copy_that_a_snapshot_and_the_log_tell_of_counts_once() {
 }
 
 #[test]
+fn a_snapshot_decides_what_is_served_where_the_log_has_lost_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::create(dir.path());
+    let key = (0, put(b"w", b"new"));
+    log.frame(TEN, &[(0, on(b"w", Operation::MoveIn { epoch: 10, from: B })), key.clone()]);
+    log.snapshot(b"w", after(2), &[key], Epoch(11));
+    log.close();
+    let text = clean(dir.path(), &["summary"]).out;
+    assert!(text.contains("0 under way\n  231          epoch 11\n"), "{text}");
+}
+
+#[test]
 fn a_node_that_was_always_alone_has_no_moves_in_its_summary() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Log::create(dir.path());
