@@ -6,6 +6,7 @@
 //! | `FORMAT` | the format of all that is here; written last, so it says that the rest is whole |
 //! | `mark` | the durable mark |
 //! | `log/` | the store, with its redo log `redo` |
+//! | `raft/` | [`raft_directory`](crate::raft_directory), with a lock of its own |
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use crate::error::LogError;
 use crate::frame::FORMAT_VERSION;
 use crate::mark::MarkFile;
+use crate::raft_directory::RAFT;
 
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
@@ -139,7 +141,7 @@ pub struct CopyPlan {
     parent: PathBuf,
     files: Vec<(PathBuf, u64)>,
     bytes: u64,
-    _lock: Option<File>,
+    _locks: [Option<File>; 2],
 }
 
 impl CopyPlan {
@@ -151,10 +153,38 @@ impl CopyPlan {
     pub fn new(dir: &Path, parent: &Path) -> Result<Self, LogError> {
         check_is_data_directory(dir)?;
         let lock = lock_for_reading(dir)?;
-        let files = list_files(dir)?;
+        Ok(Self::of_files(dir, parent, list_files(dir)?, [lock, None]))
+    }
+
+    /// Plans a copy of a node's part in Raft alone, which lies in its data directory `dir`.
+    ///
+    /// # Errors
+    ///
+    /// When a running node has the directory open, and when there is nothing of the kind in it.
+    pub fn of_raft(dir: &Path, parent: &Path) -> Result<Self, LogError> {
+        if !dir.is_dir() {
+            let reason = "there is no such directory".to_owned();
+            return Err(LogError::NotALog { dir: dir.to_owned(), reason });
+        }
+        let path = dir.join(RAFT);
+        if !path.is_dir() {
+            return Err(LogError::NoRaft { dir: dir.to_owned() });
+        }
+        let locks = [lock_for_reading(dir)?, lock_for_reading(&path)?];
+        let mut files = Vec::new();
+        list_folder(dir, PathBuf::from(RAFT), &mut files)?;
+        Ok(Self::of_files(dir, parent, files, locks))
+    }
+
+    fn of_files(
+        dir: &Path,
+        parent: &Path,
+        files: Vec<(PathBuf, u64)>,
+        locks: [Option<File>; 2],
+    ) -> Self {
         let bytes = files.iter().map(|(_, len)| len).sum();
         let (source, parent) = (dir.to_owned(), parent.to_owned());
-        Ok(Self { source, parent, files, bytes, _lock: lock })
+        Self { source, parent, files, bytes, _locks: locks }
     }
 
     /// Returns the bytes that the copy takes.
@@ -169,7 +199,7 @@ impl CopyPlan {
     /// When there is too little space, which is looked at before anything is copied, and when
     /// copying fails. Nothing is left behind.
     pub fn copy(self, mut progress: impl FnMut(u64)) -> Result<InspectionCopy, LogError> {
-        let Self { source, parent, files, bytes, _lock } = self;
+        let Self { source, parent, files, bytes, _locks } = self;
         let no_room = |free: u64| {
             LogError::DiskFull(format!(
                 "the inspector works on a copy of {bytes} bytes, and {} has {free} bytes free",
@@ -278,7 +308,17 @@ pub(crate) fn list_files(dir: &Path) -> Result<Vec<(PathBuf, u64)>, LogError> {
             files.push((PathBuf::from(name), metadata.len()));
         }
     }
-    let mut folders = vec![PathBuf::from(LOG)];
+    list_folder(dir, PathBuf::from(LOG), &mut files)?;
+    Ok(files)
+}
+
+/// Lists the files of a folder of a data directory and of those in it.
+fn list_folder(
+    dir: &Path,
+    folder: PathBuf,
+    files: &mut Vec<(PathBuf, u64)>,
+) -> Result<(), LogError> {
+    let mut folders = vec![folder];
     while let Some(folder) = folders.pop() {
         let path = dir.join(&folder);
         let entries = match fs::read_dir(&path) {
@@ -298,7 +338,7 @@ pub(crate) fn list_files(dir: &Path) -> Result<Vec<(PathBuf, u64)>, LogError> {
             }
         }
     }
-    Ok(files)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -25,6 +25,12 @@ pub enum LogError {
         /// What is missing.
         reason: String,
     },
+    /// The data directory has nothing of Raft.
+    #[error("{dir} has no folder raft: its node has never been in a cluster")]
+    NoRaft {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// A newer version wrote the directory or something in it.
     #[error(
         "{what} has format {found}, this version reads up to {FORMAT_VERSION}: \

@@ -5,7 +5,8 @@
 //! snapshots, trimming), [`open`] and [`Replay`] (reading everything back, checked),
 //! [`InspectionCopy`] (looking without touching), [`repair`] (saving what is intact),
 //! [`state`] (the fold of records), [`guard`], [`limits`]. Beside the log: [`raft_directory`],
-//! [`raft_db`] and [`sealed_file`], a node's part in Raft.
+//! [`raft_db`] and [`sealed_file`], a node's part in Raft; [`raft_inspection`] and [`raft_entry`]
+//! look into it.
 //!
 //! # A piece of a frame, format 1
 //!
@@ -33,6 +34,16 @@
 //! | 64 | | body: this piece's part of the payload |
 //!
 //! The payload of records and chunks is one record after another ([`record`]).
+//!
+//! # Moves
+//!
+//! What a node receives of another's partition is in its log like everything else. `MoveIn`
+//! begins a copy, in place of whatever the partition held; `Own` says that what was received is
+//! served from now on, and in which epoch; `MoveOut` says that the partition is another node's,
+//! or that the copy was cancelled, and holds nothing any more. All three concern the partition in
+//! all databases. The fold ([`state`]) tells which partitions are received and not served; so
+//! that it can where the records are gone, the snapshot of such a partition begins with its
+//! `MoveIn`.
 //!
 //! # Versions
 //!
@@ -71,6 +82,8 @@ pub mod memory_store;
 mod notes;
 pub mod raft_db;
 pub mod raft_directory;
+pub mod raft_entry;
+pub mod raft_inspection;
 pub mod record;
 mod redo_log;
 mod redo_store;

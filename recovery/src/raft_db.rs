@@ -132,22 +132,39 @@ impl RaftDb {
         Self::over(Box::new(opened.map_err(|error| db_error(dir, error))?), dir)
     }
 
+    /// Opens the store in a directory that is a copy, to look into it: entries are checked when
+    /// they are read, so that what is intact can be. `source` is for messages.
+    ///
+    /// # Errors
+    ///
+    /// On file errors, and when the store or the note about its extent is damaged.
+    pub(crate) fn inspect(dir: &Path, source: &Path) -> Result<Self, RaftDbError> {
+        let opened = SledStore::open(dir).and_then(|s| RedoStore::over(s, dir, REDO_LOG_PAGES));
+        Self::unchecked(Box::new(opened.map_err(|error| db_error(source, error))?), source)
+    }
+
     /// Uses a store that is open already; `dir` is for messages.
     ///
     /// # Errors
     ///
     /// On damage, and when the store fails.
     pub fn over(store: Box<dyn LogStore>, dir: &Path) -> Result<Self, RaftDbError> {
-        let mut db = Self { store, dir: dir.to_owned(), extent: Extent::default(), failure: None };
-        if let Some(bytes) = db.read_note(EXTENT_NOTE)? {
-            db.extent = Extent::decode(&bytes)
-                .ok_or_else(|| db.damaged("the note about its extent makes no sense".into()))?;
-        }
+        let mut db = Self::unchecked(store, dir)?;
         db.drop_unacknowledged()?;
         let Extent { first, end } = db.extent;
         let mut next = first;
         while next < end {
             next += db.entries(next, end, READ_BYTES)?.len() as u64;
+        }
+        Ok(db)
+    }
+
+    /// Like [`over`](Self::over), without a look at the entries and without any change.
+    pub(crate) fn unchecked(store: Box<dyn LogStore>, dir: &Path) -> Result<Self, RaftDbError> {
+        let mut db = Self { store, dir: dir.to_owned(), extent: Extent::default(), failure: None };
+        if let Some(bytes) = db.read_note(EXTENT_NOTE)? {
+            db.extent = Extent::decode(&bytes)
+                .ok_or_else(|| db.damaged("the note about its extent makes no sense".into()))?;
         }
         Ok(db)
     }

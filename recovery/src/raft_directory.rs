@@ -20,12 +20,13 @@ use crate::error::LogError;
 use crate::raft_db::{Note, RaftDb, RaftDbError};
 use crate::sealed_file::{SealedFile, SealedFileError};
 
+pub(crate) const RAFT: &str = "raft";
 const IDENTITY: &str = "identity";
 const IDENTITY_MAGIC: [u8; 8] = *b"\x8fDCNODE\n";
 const SNAPSHOT: &str = "snapshot";
 const SNAPSHOT_MAGIC: [u8; 8] = *b"\x8fDCSNAP\n";
-const LOG: &str = "log";
-const LOCK: &str = "LOCK";
+pub(crate) const LOG: &str = "log";
+pub(crate) const LOCK: &str = "LOCK";
 const IDENTITY_BYTES: usize = 25;
 
 /// Directories put aside before somebody has to look.
@@ -84,16 +85,15 @@ impl RaftDirectory {
     ///
     /// When another process has it open, on file errors, and when the log is damaged.
     pub fn open(data_dir: &Path, new_node: u64) -> Result<Self, RaftDirectoryError> {
-        let path = data_dir.join("raft");
+        let path = data_dir.join(RAFT);
         let mut lock = DataDirectory::lock(&path, true)?;
         let mut put_aside = None;
         if let Some(reason) = unusable(&path)? {
             put_aside = Some(PutAside { path: set_aside(&path)?, reason });
             lock = DataDirectory::lock(&path, true)?;
         }
-        let identity_file = SealedFile::new(path.join(IDENTITY), IDENTITY_MAGIC);
-        let found = identity_file.read()?.and_then(|bytes| NodeIdentity::decode(&bytes));
-        let identity = match found {
+        let identity_file = identity_file(&path);
+        let identity = match read_identity(&path)? {
             Some(identity) => identity,
             None => {
                 let identity = NodeIdentity { node: new_node, cluster: None };
@@ -110,7 +110,7 @@ impl RaftDirectory {
             }
             None => db.set_note(Note::Owner, &identity.node.to_le_bytes())?,
         }
-        let snapshot = SealedFile::new(path.join(SNAPSHOT), SNAPSHOT_MAGIC);
+        let snapshot = snapshot_file(&path);
         Ok(Self { db, snapshot, identity_file, identity, put_aside, _lock: lock })
     }
 
@@ -155,16 +155,29 @@ impl NodeIdentity {
     }
 }
 
+fn identity_file(path: &Path) -> SealedFile {
+    SealedFile::new(path.join(IDENTITY), IDENTITY_MAGIC)
+}
+
+pub(crate) fn snapshot_file(path: &Path) -> SealedFile {
+    SealedFile::new(path.join(SNAPSHOT), SNAPSHOT_MAGIC)
+}
+
+/// Reads who the node is, if the directory says so.
+pub(crate) fn read_identity(path: &Path) -> Result<Option<NodeIdentity>, SealedFileError> {
+    Ok(identity_file(path).read()?.and_then(|bytes| NodeIdentity::decode(&bytes)))
+}
+
 /// Says why a node may not go on with what is in the directory, if it may not.
-fn unusable(path: &Path) -> Result<Option<String>, RaftDirectoryError> {
+pub(crate) fn unusable(path: &Path) -> Result<Option<String>, SealedFileError> {
     let has_log = path.join(LOG).exists();
     let has_more = has_log || path.join(SNAPSHOT).exists();
-    let bytes = match SealedFile::new(path.join(IDENTITY), IDENTITY_MAGIC).read() {
+    let bytes = match identity_file(path).read() {
         Ok(bytes) => bytes,
         Err(SealedFileError::Damaged { reason, .. }) => {
             return Ok(Some(format!("the file identity is damaged: {reason}")));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     let identity = bytes.as_deref().map(NodeIdentity::decode);
     Ok(match identity {

@@ -126,6 +126,29 @@ pub enum Operation<'a> {
         /// The other database.
         other: u8,
     },
+    /// A copy of this partition begins to come from another node: all keys of the partition in
+    /// all databases are gone, and those that follow are received, but not served yet.
+    MoveIn {
+        /// The epoch in which the partition is copied.
+        epoch: u64,
+        /// The node that sends the copy.
+        from: u64,
+    },
+    /// This node serves the partition from now on; the keys stay as they are.
+    Own {
+        /// The epoch that begins with this.
+        epoch: u64,
+        /// The node that served it before.
+        from: u64,
+    },
+    /// The partition is another node's, or a copy was cancelled before it was served: all keys of
+    /// the partition in all databases are gone.
+    MoveOut {
+        /// The epoch in which this node has the partition no more.
+        epoch: u64,
+        /// The node that serves it.
+        to: u64,
+    },
 }
 
 /// A stored value.
@@ -229,7 +252,11 @@ impl Record<'_> {
             Operation::Put { key, value: StoredValue::Integer(_), .. }
             | Operation::Delete { key, .. }
             | Operation::SetDeadline { key, .. } => key.len(),
-            Operation::Flush | Operation::Swap { .. } => 0,
+            Operation::Flush
+            | Operation::Swap { .. }
+            | Operation::MoveIn { .. }
+            | Operation::Own { .. }
+            | Operation::MoveOut { .. } => 0,
         };
         bytes + FIELDS_LEN_MAX
     }
@@ -244,8 +271,18 @@ impl<'a> Operation<'a> {
             | Self::SetDeadline { key, .. }
             | Self::Append { key, .. }
             | Self::WriteRange { key, .. } => Some(key),
-            Self::Flush | Self::Swap { .. } => None,
+            Self::Flush
+            | Self::Swap { .. }
+            | Self::MoveIn { .. }
+            | Self::Own { .. }
+            | Self::MoveOut { .. } => None,
         }
+    }
+
+    /// Returns whether this is a step of a move, which concerns the partition in all databases;
+    /// the record's own database is 0.
+    pub fn is_move(&self) -> bool {
+        matches!(self, Self::MoveIn { .. } | Self::Own { .. } | Self::MoveOut { .. })
     }
 
     /// Returns the operation's name, as the inspector prints it.
@@ -260,6 +297,9 @@ impl<'a> Operation<'a> {
             Self::WriteRange { .. } => "write-range",
             Self::Flush => "flush",
             Self::Swap { .. } => "swap",
+            Self::MoveIn { .. } => "move-in",
+            Self::Own { .. } => "own",
+            Self::MoveOut { .. } => "move-out",
         }
     }
 }
@@ -359,6 +399,9 @@ mod tests {
             Operation::WriteRange { key: b"k", offset: u64::MAX, bytes: b"x" },
             Operation::Flush,
             Operation::Swap { other: 15 },
+            Operation::MoveIn { epoch: u64::MAX, from: u64::MAX },
+            Operation::Own { epoch: 0, from: 1 },
+            Operation::MoveOut { epoch: 1 << 40, to: 250 },
         ];
         for operation in operations {
             let bytes = encoded(operation);
@@ -379,6 +422,22 @@ mod tests {
             deadline: None,
         };
         assert_eq!(encoded(put).len(), 16 + 64 + 10 - 1);
+    }
+
+    #[test]
+    fn kinds_keep_their_numbers() {
+        let steps = [
+            (5, Operation::Flush),
+            (6, Operation::Swap { other: 1 }),
+            (7, Operation::MoveIn { epoch: 2, from: 3 }),
+            (8, Operation::Own { epoch: 2, from: 3 }),
+            (9, Operation::MoveOut { epoch: 2, to: 3 }),
+        ];
+        for (number, operation) in steps {
+            // Before it: the partition, three bytes, and the database.
+            assert_eq!(encoded(operation)[4], number, "{}", operation.name());
+        }
+        assert_eq!(encoded(Operation::MoveOut { epoch: 2, to: 3 })[4..], [9, 2, 3]);
     }
 
     #[test]

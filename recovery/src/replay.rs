@@ -189,6 +189,7 @@ impl Replay {
             .map(|commit| SnapshotSummary {
                 partition: commit.partition,
                 cut: commit.cut,
+                epoch: commit.epoch,
                 records: commit.records,
                 written: commit.written,
             })

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::error::Damage;
-use crate::record::{PartitionId, SequenceNumber, UnixMillis};
+use crate::record::{Epoch, PartitionId, SequenceNumber, UnixMillis};
 
 /// The result of reading a log from end to end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -81,6 +81,8 @@ pub struct SnapshotSummary {
     pub partition: PartitionId,
     /// Its records before this one are in the snapshot.
     pub cut: SequenceNumber,
+    /// The partition's epoch when it was made; a lone node stays in epoch 0.
+    pub epoch: Epoch,
     /// How many records it has.
     pub records: u64,
     /// When it was committed.

@@ -1,6 +1,6 @@
 //! The fold of records: a plain keyspace, for the inspector and as the model in tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::{FRAME_BYTES_MAX, PARTITIONS};
 use crate::record::{
@@ -60,6 +60,8 @@ pub struct Item {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Keyspace {
     tables: BTreeMap<(u8, PartitionId), BTreeMap<Vec<u8>, Item>>,
+    /// Partitions that are received from another node and not served yet.
+    received: BTreeSet<PartitionId>,
 }
 
 impl Keyspace {
@@ -99,6 +101,17 @@ impl Keyspace {
                 self.tables.remove(&place);
             }
             Operation::Swap { other } => self.swap(record.partition, record.database, other),
+            Operation::MoveIn { .. } => {
+                self.clear(record.partition);
+                self.received.insert(record.partition);
+            }
+            Operation::Own { .. } => {
+                self.received.remove(&record.partition);
+            }
+            Operation::MoveOut { .. } => {
+                self.clear(record.partition);
+                self.received.remove(&record.partition);
+            }
         }
         Ok(())
     }
@@ -137,7 +150,19 @@ impl Keyspace {
             .find_map(|(_, table)| table.get(key))
     }
 
-    /// Returns all keys with database and item, by database and partition.
+    /// Returns whether a partition is received from another node and not served yet: its keys
+    /// are here, and no client sees them.
+    pub fn is_received(&self, partition: PartitionId) -> bool {
+        self.received.contains(&partition)
+    }
+
+    /// Returns the partitions that are received and not served yet, in ascending order.
+    pub fn received(&self) -> impl Iterator<Item = PartitionId> {
+        self.received.iter().copied()
+    }
+
+    /// Returns all keys with database and item, by database and partition; those of partitions
+    /// that are not served yet as well.
     pub fn iter(&self) -> impl Iterator<Item = (u8, PartitionId, &[u8], &Item)> {
         self.tables.iter().flat_map(|(&(database, partition), table)| {
             table.iter().map(move |(key, item)| (database, partition, key.as_slice(), item))
@@ -180,6 +205,11 @@ impl Keyspace {
         }
         value[offset..end].copy_from_slice(bytes);
         Ok(())
+    }
+
+    /// Removes the keys of a partition from all databases.
+    fn clear(&mut self, partition: PartitionId) {
+        self.tables.retain(|&(_, found), _| found != partition);
     }
 
     fn swap(&mut self, partition: PartitionId, one: u8, other: u8) {
@@ -249,5 +279,33 @@ mod tests {
         flush.partition = PartitionId(1);
         keyspace.apply(&flush).unwrap();
         assert!(keyspace.is_empty());
+    }
+
+    #[test]
+    fn a_move_clears_one_partition_in_all_databases_and_serves_it_from_own_on() {
+        let put = |key| Operation::Put { key, value: StoredValue::Integer(1), deadline: None };
+        let other = Record { partition: PartitionId(2), database: 0, operation: put(b"other") };
+        let (epoch, from) = (4, 7);
+        for last in [Operation::MoveIn { epoch, from }, Operation::MoveOut { epoch, to: from }] {
+            let mut keyspace = folded(&[(0, put(b"a")), (5, put(b"b"))]);
+            keyspace.apply(&other).unwrap();
+            keyspace
+                .apply(&Record { partition: PartitionId(1), database: 0, operation: last })
+                .unwrap();
+            assert_eq!(keyspace.iter().map(|(_, _, key, _)| key).collect::<Vec<_>>(), [b"other"]);
+            let received: Vec<_> = keyspace.received().collect();
+            let expected = matches!(last, Operation::MoveIn { .. }).then_some(PartitionId(1));
+            assert_eq!(received, Vec::from_iter(expected));
+        }
+        let received = [(0, Operation::MoveIn { epoch, from }), (3, put(b"k"))];
+        let keyspace = folded(&received);
+        assert!(keyspace.is_received(PartitionId(1)) && !keyspace.is_received(PartitionId(2)));
+        for (last, keys) in
+            [(Operation::Own { epoch, from }, 1), (Operation::MoveOut { epoch, to: from }, 0)]
+        {
+            let keyspace = folded(&[&received[..], &[(0, last)]].concat());
+            assert!(!keyspace.is_received(PartitionId(1)), "{}", last.name());
+            assert_eq!(keyspace.len(), keys, "{}", last.name());
+        }
     }
 }

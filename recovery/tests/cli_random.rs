@@ -44,8 +44,8 @@ fn commands(bytes: &[u8]) -> Vec<Vec<Vec<u8>>> {
 fn expected_commands(state: &Keyspace) -> Vec<Vec<Vec<u8>>> {
     let mut commands = Vec::new();
     let mut selected = None;
-    for (database, _, key, item) in state.iter() {
-        if item.deadline.is_some_and(|at| at <= NOW) {
+    for (database, partition, key, item) in state.iter() {
+        if state.is_received(partition) || item.deadline.is_some_and(|at| at <= NOW) {
             continue;
         }
         if selected != Some(database) {

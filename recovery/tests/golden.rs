@@ -1,8 +1,10 @@
 //! Logs of every released format stay readable.
 //!
-//! `fixtures/v1/log.entries` holds the keys and values of a store, each behind its length (four
-//! bytes, little-endian); `state.txt` is what a node must make of them.
-//! `DISTCACHE_WRITE_FIXTURES=1` writes both anew, which is right only for a new format.
+//! In each folder of `fixtures`, `log.entries` holds the keys and values of a store, each behind
+//! its length (four bytes, little-endian); `state.txt` is what a node must make of them.
+//! `v1` is the first release's; `v1-moves` has the kinds of records that moves brought as well.
+//! `DISTCACHE_WRITE_FIXTURES=1` writes the last of them anew, which is right only until it is
+//! released: what was released stays as it is.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -21,16 +23,19 @@ use distcache_recovery::{
     StoredValue,
 };
 
-/// The end of the log in `fixtures/v1`.
-const V1_END: SequenceNumber = SequenceNumber(111);
+/// All fixtures and where their logs end, oldest first.
+const FIXTURES: [(&str, SequenceNumber); 2] = [V1, V1_MOVES];
+const V1: (&str, SequenceNumber) = ("v1", SequenceNumber(111));
+const V1_MOVES: (&str, SequenceNumber) = ("v1-moves", SequenceNumber(119));
 
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1").join(name)
+fn fixture(folder: &str, name: &str) -> PathBuf {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    fixtures.join(folder).join(name)
 }
 
-/// Returns the store of format 1 as it was released.
-fn released() -> MemoryDisk {
-    let bytes = fs::read(fixture("log.entries")).unwrap();
+/// Returns a store as it was released.
+fn released(folder: &str) -> MemoryDisk {
+    let bytes = fs::read(fixture(folder, "log.entries")).unwrap();
     let disk = MemoryDisk::default();
     let mut rest = bytes.as_slice();
     let mut next = || {
@@ -47,8 +52,9 @@ fn released() -> MemoryDisk {
     disk
 }
 
-fn replay(disk: &MemoryDisk) -> Replay {
-    let mark = Some(Mark { end: V1_END, is_clean: true });
+fn replay((folder, end): (&str, SequenceNumber)) -> Replay {
+    let disk = released(folder);
+    let mark = Some(Mark { end, is_clean: true });
     Replay::start(Box::new(disk.store()), "DIR".to_owned(), mark).unwrap()
 }
 
@@ -63,6 +69,9 @@ fn text_of(state: &Keyspace) -> String {
         };
         writeln!(text, "{database} {partition} {key} {deadline} {value}").unwrap();
     }
+    for partition in state.received() {
+        writeln!(text, "{partition} is received and not served yet").unwrap();
+    }
     text
 }
 
@@ -71,11 +80,29 @@ fn format_1_is_still_read() {
     if std::env::var_os("DISTCACHE_WRITE_FIXTURES").is_some() {
         write_fixture();
     }
-    let (log, report, state) = recover(replay(&released())).unwrap();
-    assert_eq!(text_of(&state), fs::read_to_string(fixture("state.txt")).unwrap());
-    assert_eq!(log.next_sequence(), V1_END);
-    assert_eq!((report.snapshots, report.declared_gaps.len()), (4, 0));
-    assert!(report.trimmed > SequenceNumber(0));
+    for (folder, end) in FIXTURES {
+        let (log, report, state) = recover(replay((folder, end))).unwrap();
+        let expected = fs::read_to_string(fixture(folder, "state.txt")).unwrap();
+        assert_eq!(text_of(&state), expected, "{folder}");
+        assert_eq!(log.next_sequence(), end);
+        assert_eq!((report.snapshots, report.declared_gaps.len()), (4, 0));
+        assert!(report.trimmed > SequenceNumber(0));
+    }
+}
+
+#[test]
+fn the_log_with_moves_has_them_in_its_records_and_a_partition_that_is_not_served() {
+    let mut found = Vec::new();
+    for block in replay(V1_MOVES).by_ref() {
+        let block = block.unwrap();
+        let operations = block.records().map(|record| record.unwrap().operation);
+        found.extend(operations.filter(Operation::is_move).map(|operation| operation.name()));
+    }
+    for name in ["move-in", "own", "move-out"] {
+        assert!(found.contains(&name), "{name}");
+    }
+    let state = recover(replay(V1_MOVES)).unwrap().2;
+    assert!(state.is_received(PartitionId(901)) && !state.is_received(PartitionId(900)));
 }
 
 #[test]
@@ -83,7 +110,7 @@ fn the_released_log_has_every_kind_of_frame() {
     let mut kinds = Vec::new();
     let mut compressions = Vec::new();
     let mut pieces = 0;
-    released().corrupt(|image| {
+    released("v1").corrupt(|image| {
         for value in image.values() {
             let header = decode_piece(value).unwrap().header;
             kinds.push(header.kind);
@@ -102,12 +129,12 @@ fn the_released_log_has_every_kind_of_frame() {
 
 #[test]
 fn a_damaged_log_of_format_1_is_still_refused_with_what_is_lost() {
-    let disk = released();
+    let disk = released("v1");
     disk.corrupt(|image| {
         let second = image.keys().filter(|key| key[0] == b'f').nth(1).unwrap().clone();
         *image.get_mut(&second).unwrap().last_mut().unwrap() ^= 1;
     });
-    let mark = Some(Mark { end: V1_END, is_clean: true });
+    let mark = Some(Mark { end: V1.1, is_clean: true });
     let mut survey = Replay::survey(Box::new(disk.store()), "DIR".to_owned(), mark).unwrap();
     for block in survey.by_ref() {
         block.unwrap();
@@ -170,7 +197,7 @@ fn write_fixture() {
     let disk = MemoryDisk::default();
     let (log, _, state) = recover(start_empty(&disk)).unwrap();
     let mut model = Model::new(log, state);
-    let mut random = Random::new(2026);
+    let mut random = Random::new(2027);
     for round in 0..2 {
         for _ in 0..4 {
             let seeds = (0..12).map(|_| random.below(1 << 40)).collect();
@@ -200,8 +227,10 @@ fn write_fixture() {
         model.state.apply(&record).unwrap();
     }
     model.log.append(&mut frame, NOW).unwrap();
+    append_moves(&mut model);
     model.log.sync().unwrap();
-    assert_eq!(sequence(&model), V1_END);
+    let (folder, end) = V1_MOVES;
+    assert_eq!(sequence(&model), end);
     let mut bytes = Vec::new();
     disk.corrupt(|image| {
         for item in image.iter().flat_map(|(key, value)| [key, value]) {
@@ -209,7 +238,29 @@ fn write_fixture() {
             bytes.extend_from_slice(item);
         }
     });
-    fs::create_dir_all(fixture("")).unwrap();
-    fs::write(fixture("log.entries"), bytes).unwrap();
-    fs::write(fixture("state.txt"), text_of(&model.state)).unwrap();
+    fs::create_dir_all(fixture(folder, "")).unwrap();
+    fs::write(fixture(folder, "log.entries"), bytes).unwrap();
+    fs::write(fixture(folder, "state.txt"), text_of(&model.state)).unwrap();
+}
+
+/// One partition that comes and is served, one that comes, and one that goes.
+fn append_moves(model: &mut Model) {
+    let put = |key| Operation::Put { key, value: StoredValue::Integer(1), deadline: None };
+    let (epoch, from) = (7, 0xfeed_0000_0000_0001);
+    let mut frame = FrameBuilder::new();
+    for (partition, database, operation) in [
+        (900, 0, Operation::MoveIn { epoch, from }),
+        (900, 1, put(b"came")),
+        (900, 0, Operation::Own { epoch: epoch + 1, from }),
+        (901, 0, Operation::MoveIn { epoch, from }),
+        (901, 2, put(b"comes")),
+        (902, 0, put(b"goes")),
+        (902, 3, put(b"goes too")),
+        (902, 0, Operation::MoveOut { epoch, to: from }),
+    ] {
+        let record = Record { partition: PartitionId(partition), database, operation };
+        frame.push(&record);
+        model.state.apply(&record).unwrap();
+    }
+    model.log.append(&mut frame, NOW).unwrap();
 }

@@ -41,6 +41,14 @@ impl Keyspace {
             }
             Operation::Flush => self.flush(record.partition),
             Operation::Swap { other } => self.swap(record.partition, record.database, other),
+            Operation::MoveIn { .. } | Operation::MoveOut { .. } => {
+                for database in 0..self.databases.len() {
+                    self.selected = database as u8;
+                    self.flush(record.partition);
+                }
+                self.selected = record.database;
+            }
+            Operation::Own { .. } => {}
         }
     }
 }

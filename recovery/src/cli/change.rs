@@ -24,7 +24,11 @@ impl Printer {
         let record = &located.record;
         let mut line = self.place(located.sequence, located.written);
         let name = name(located);
-        line.push_str(&format!("  p{:<4} db{:<2} {name:<12}", record.partition, record.database));
+        let database = match record.operation.is_move() {
+            true => "    ".to_owned(),
+            false => format!("db{:<2}", record.database),
+        };
+        line.push_str(&format!("  p{:<4} {database} {name:<12}", record.partition));
         if let Some(key) = record.operation.key() {
             line.push(' ');
             line.push_str(&quoted(key));
@@ -58,6 +62,12 @@ impl Printer {
                 format!(" at {offset} {}", self.style.bytes_text(bytes))
             }
             Operation::Swap { other } => format!(" with db{other}"),
+            Operation::MoveIn { epoch, from } | Operation::Own { epoch, from } => {
+                format!(" from node {}  epoch {epoch}", node_id(from))
+            }
+            Operation::MoveOut { epoch, to } => {
+                format!(" to node {}  epoch {epoch}", node_id(to))
+            }
             Operation::Delete { .. } | Operation::Flush => String::new(),
         }
     }
@@ -80,7 +90,8 @@ impl Printer {
         let record = &located.record;
         let mut members = place_json(located.sequence, located.written);
         members.insert("partition".to_owned(), json!(record.partition));
-        members.insert("database".to_owned(), json!(record.database));
+        let database = (!record.operation.is_move()).then_some(record.database);
+        members.insert("database".to_owned(), json!(database));
         members.insert("operation".to_owned(), json!(name(located)));
         if let Some(key) = record.operation.key() {
             members.insert("key".to_owned(), bytes_json(key));
@@ -95,6 +106,12 @@ impl Printer {
                 vec![("offset", json!(offset)), ("bytes", bytes_json(bytes))]
             }
             Operation::Swap { other } => vec![("other", json!(other))],
+            Operation::MoveIn { epoch, from } | Operation::Own { epoch, from } => {
+                vec![("epoch", json!(epoch)), ("from", json!(node_id(from)))]
+            }
+            Operation::MoveOut { epoch, to } => {
+                vec![("epoch", json!(epoch)), ("to", json!(node_id(to)))]
+            }
             Operation::Delete { .. } | Operation::Flush => vec![],
         };
         members.extend(details.into_iter().map(|(name, value)| (name.to_owned(), value)));
@@ -127,6 +144,14 @@ pub(super) fn time_json(time: UnixMillis) -> Json {
     json!(timestamp.map(|timestamp| format!("{timestamp:.3}")))
 }
 
+/// Returns a node's id in the form in which everything shows it.
+pub(super) fn node_id(node: u64) -> String {
+    format!("{node:016x}")
+}
+
 fn name(located: &Located<'_>) -> &'static str {
-    if located.sequence.is_some() { located.record.operation.name() } else { SNAPSHOT }
+    let operation = &located.record.operation;
+    // A partition that was received and not served yet when its snapshot was made says so there.
+    let is_key = located.sequence.is_none() && !operation.is_move();
+    if is_key { SNAPSHOT } else { operation.name() }
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::io::{self, Write};
 
 use clap::{Arg, ArgMatches, Command};
-use distcache_recovery::state::Item;
+use distcache_recovery::state::{Item, Keyspace};
 use serde_json::json;
 
 use super::change::Printer;
@@ -23,7 +23,8 @@ Examples:
 At a sequence number: right after that record. At a time: after all that was written until then.
 Text begins with + for a new key, - for one that is gone, ~ for one that has changed.
 A JSON object has the members database, partition, key, change (added, removed, changed), before
-and after. A key whose deadline has passed counts as gone. The keyspace is held in memory twice.";
+and after. A key whose deadline has passed counts as gone, and one that is received from another
+node counts only from when its partition is served. The keyspace is held in memory twice.";
 
 pub(super) fn command() -> Command {
     let point = |name: &'static str| {
@@ -62,6 +63,7 @@ pub(super) fn run(
     rebuild.advance(from)?;
     let before = rebuild.keyspace.clone();
     rebuild.advance(to)?;
+    note_received(session, &before, &rebuild.keyspace);
     let printer = Printer { style: session.style, clock: session.clock.clone() };
     for change in changes(live(&before, from), live(&rebuild.keyspace, to)) {
         let (database, partition, key) = change.place;
@@ -74,6 +76,16 @@ pub(super) fn run(
     }
     out.flush()?;
     Ok(rebuild.finish())
+}
+
+fn note_received(session: &Session, before: &Keyspace, after: &Keyspace) {
+    let [from, to] = [before, after].map(|keyspace| keyspace.received().count());
+    if from + to > 0 {
+        session.note(&format!(
+            "partitions that were received and not served yet are left out: {from} at --from, \
+             {to} at --to"
+        ));
+    }
 }
 
 /// A key that differs.

@@ -17,13 +17,14 @@ Examples:
   distcache-log dump ./distcache-data --limit 20
   distcache-log dump ./distcache-data --key 'user:*' --since 10:00
   distcache-log dump ./distcache-data --op delete,expire,evict --since -15m --format json
+  distcache-log dump ./distcache-data --op move-in,own,move-out --partition 17
   distcache-log dump ./distcache-data --from-seq 1000 --to-seq 2000 --db 0 --full
 
 Text has the columns sequence, time, partition, database, operation, key and what changed.
 A JSON object has the members sequence, time, unix_ms, partition, database, operation, and, as
-the operation has them, key, value, deadline_ms, bytes, offset, other. Keys and values that are
-UTF-8 are strings, integers are numbers, typed values are {\"typed\": ...}, all other bytes are
-{\"base64\": ...}.";
+the operation has them, key, value, deadline_ms, bytes, offset, other, epoch, from, to. Keys and
+values that are UTF-8 are strings, integers are numbers, typed values are {\"typed\": ...}, all
+other bytes are {\"base64\": ...}. A move is in all databases of its partition: database is null.";
 
 pub(super) fn command() -> Command {
     Command::new("dump")

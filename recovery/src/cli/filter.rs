@@ -8,8 +8,20 @@ use super::source::Located;
 use super::time::Clock;
 
 /// The names of operations, as [`distcache_recovery::Operation::name`] has them.
-pub(super) const OPERATIONS: [&str; 9] =
-    ["put", "delete", "expire", "evict", "set-deadline", "append", "write-range", "flush", "swap"];
+pub(super) const OPERATIONS: [&str; 12] = [
+    "put",
+    "delete",
+    "expire",
+    "evict",
+    "set-deadline",
+    "append",
+    "write-range",
+    "flush",
+    "swap",
+    "move-in",
+    "own",
+    "move-out",
+];
 
 /// The keys that a user wants to see.
 #[derive(Debug)]
@@ -54,6 +66,11 @@ impl KeyFilter {
             database: matches.get_one("db").copied(),
             partition: matches.get_one("partition").copied().map(PartitionId),
         }
+    }
+
+    /// Returns whether what concerns a partition in all databases is wanted.
+    fn takes_partition(&self, partition: PartitionId) -> bool {
+        self.partition.is_none_or(|wanted| wanted == partition) && self.pattern.is_none()
     }
 
     /// Returns whether a key is wanted; what has no key is unless a pattern is asked for.
@@ -117,7 +134,10 @@ impl RecordFilter {
             && is_within
             && self.since.is_none_or(|since| located.written >= since)
             && self.until.is_none_or(|until| located.written <= until)
-            && self.keys.takes(database, partition, operation.key())
+            && match operation.is_move() {
+                true => self.keys.takes_partition(partition),
+                false => self.keys.takes(database, partition, operation.key()),
+            }
     }
 
     /// Returns whether no record from this one on can be wanted.

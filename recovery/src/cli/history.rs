@@ -29,7 +29,8 @@ Examples:
 Each line has sequence, time, partition, database and operation, and after '->' the value that the
 key then has, where the change alone does not say it; in JSON this is the member after: null when
 the key is gone, absent when it is not known.
-A line 'snapshot' says what the key's partition held when the log was compacted.";
+A line 'snapshot' says what the key's partition held when the log was compacted.
+A move of the key's partition to this node or away from it is part of the history.";
 
 /// The hash slots of one partition.
 const SLOTS_OF_PARTITION: u16 = slot::SLOTS / limits::PARTITIONS as u16;
@@ -181,12 +182,14 @@ impl History {
         if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.cut <= sequence) {
             self.print_snapshot(out)?;
         }
+        let is_move = record.operation.is_move();
         let databases = match record.operation {
             Operation::Swap { other } => vec![record.database, other],
             _ => vec![record.database],
         };
-        let is_wanted = self.database.is_none_or(|wanted| databases.contains(&wanted));
-        let concerns_key = record.operation.key().is_some()
+        let is_wanted = is_move || self.database.is_none_or(|wanted| databases.contains(&wanted));
+        let concerns_key = is_move
+            || record.operation.key().is_some()
             || databases.iter().any(|&database| {
                 !self.known[usize::from(database)] || self.state.get(database, &self.key).is_some()
             });
@@ -205,7 +208,9 @@ impl History {
                 self.known[database] = true;
             }
             Operation::Swap { other } => self.known.swap(database, other.into()),
-            Operation::SetDeadline { .. }
+            Operation::MoveIn { .. } | Operation::MoveOut { .. } => self.known.fill(true),
+            Operation::Own { .. }
+            | Operation::SetDeadline { .. }
             | Operation::Append { .. }
             | Operation::WriteRange { .. } => {}
         }
@@ -214,7 +219,9 @@ impl History {
 
     fn print(&self, located: &Located<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
         let record = &located.record;
-        let is_known = self.known[usize::from(record.database)];
+        // It is about all databases and changes no value, so there is none to show.
+        let keeps_keys = matches!(record.operation, Operation::Own { .. });
+        let is_known = !keeps_keys && self.known[usize::from(record.database)];
         let after = self.state.get(record.database, &self.key);
         match self.format {
             Format::Json => {
@@ -247,6 +254,7 @@ impl History {
         self.state = snapshot.state;
         self.known.fill(true);
         let (cut, written) = (snapshot.cut, snapshot.written);
+        let is_received = self.state.is_received(self.partition);
         let mut is_there = false;
         for (database, _, _, item) in self.state.iter() {
             if self.database.is_some_and(|wanted| wanted != database) {
@@ -261,10 +269,13 @@ impl History {
                 Format::Json => {
                     let mut members = self.printer.json(&located);
                     members.insert("before_sequence".to_owned(), json!(cut));
+                    members.insert("is_served".to_owned(), json!(!is_received));
                     writeln!(out, "{}", Json::Object(members))?;
                 }
                 Format::Text | Format::Resp => {
-                    writeln!(out, "{}  (before record {cut})", self.printer.text(&located))?;
+                    let served = if is_received { ", not served yet" } else { "" };
+                    let line = self.printer.text(&located);
+                    writeln!(out, "{line}  (before record {cut}{served})")?;
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! In reading order: this file (the options that all share), [`source`] (the copy that is read,
 //! progress, damage), [`time`] (points in the log and times), [`mod@format`] and [`typed`] (keys
 //! and values as text and JSON), [`change`] (records as text and JSON), [`filter`] (which of them
-//! are wanted), [`rebuild`] (the keyspace at a point), [`scratch`], and the subcommands.
+//! are wanted), [`rebuild`] (the keyspace at a point), [`moves`], [`scratch`], and the subcommands.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -17,6 +17,8 @@ mod dump;
 mod filter;
 mod format;
 mod history;
+mod moves;
+mod raft;
 mod rebuild;
 mod repair;
 mod scratch;
@@ -78,6 +80,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     (diff::command, diff::run),
     (verify::command, verify::run),
     (repair::command, repair::run),
+    (raft::command, raft::run),
 ];
 
 const ABOUT: &str = "Looks into the operation log of a distcache node that is not running";

@@ -252,9 +252,11 @@ impl<'a> Rebuild<'a> {
 /// A key as it stood at a moment.
 pub(super) type Entry<'a> = (u8, PartitionId, &'a [u8], &'a Item);
 
-/// Returns the keys whose deadline has not passed at a moment, by database and partition.
+/// Returns the keys that a client could see at a moment, by database and partition: those whose
+/// deadline has not passed, in partitions that are not still being received.
 pub(super) fn live(keyspace: &Keyspace, at: Moment) -> impl Iterator<Item = Entry<'_>> {
-    keyspace
-        .iter()
-        .filter(move |(_, _, _, item)| item.deadline.is_none_or(|deadline| deadline > at.time))
+    keyspace.iter().filter(move |(_, partition, _, item)| {
+        let is_expired = item.deadline.is_some_and(|deadline| deadline <= at.time);
+        !is_expired && !keyspace.is_received(*partition)
+    })
 }

@@ -171,13 +171,17 @@ impl Session {
     /// Plans the copy of the data directory and says how much space it needs.
     pub(super) fn plan(&self, scratch: &Scratch) -> anyhow::Result<CopyPlan> {
         let plan = CopyPlan::new(&self.dir, scratch.path()).map_err(explain)?;
+        self.note_copy(&plan);
+        Ok(plan)
+    }
+
+    pub(super) fn note_copy(&self, plan: &CopyPlan) {
         self.note(&format!(
             "working on a private copy of {}, which takes {} in {}",
             self.dir.display(),
             size(plan.bytes()),
             self.temp_dir.display()
         ));
-        Ok(plan)
     }
 
     /// Returns a progress bar; one that draws nothing if nobody would see it.

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use clap::{Arg, ArgMatches, Command};
+use distcache_recovery::state::Keyspace;
 use serde_json::json;
 
 use super::change::Printer;
@@ -20,7 +21,8 @@ Examples:
   distcache-log state ./distcache-data --at -15m --format resp | redis-cli -p 2050 --pipe
 
 At a sequence number: right after that record. At a time: after all that was written until then.
-Keys whose deadline had passed are left out. The keyspace is held in memory.
+Left out are keys whose deadline had passed, and partitions that were received from another node
+and not served yet. The keyspace is held in memory.
 With --format resp the output is SELECT and SET commands, exact for all keys and values; deadlines
 are given as PXAT, so that keys that have expired meanwhile do not come back.";
 
@@ -53,7 +55,7 @@ pub(super) fn run(
     let ([moment], plan) = locate(&source, session, [point])?;
     let mut rebuild = Rebuild::new(&source, plan)?;
     rebuild.advance(moment)?;
-    note_moment(session, moment, rebuild.keyspace.len(), live(&rebuild.keyspace, moment).count());
+    note_moment(session, moment, &rebuild.keyspace);
     let mut writer = Writer {
         printer: Printer { style: session.style, clock: session.clock.clone() },
         format: session.format,
@@ -69,13 +71,21 @@ pub(super) fn run(
     Ok(rebuild.finish())
 }
 
-fn note_moment(session: &Session, moment: Moment, keys: usize, live: usize) {
+fn note_moment(session: &Session, moment: Moment, keyspace: &Keyspace) {
     let time = session.clock.show(moment.time);
-    let expired = match keys - live {
+    let served = keyspace.iter().filter(|(_, partition, _, _)| !keyspace.is_received(*partition));
+    let live = live(keyspace, moment).count();
+    let expired = match served.count() - live {
         0 => String::new(),
         expired => format!(", without {expired} whose deadline had passed"),
     };
     session.note(&format!("state before record {} ({time}): {live} keys{expired}", moment.end));
+    let received = keyspace.received().count();
+    if received > 0 {
+        session.note(&format!(
+            "partitions that were received and not served yet are left out: {received}"
+        ));
+    }
 }
 
 struct Writer {

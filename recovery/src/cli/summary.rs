@@ -6,13 +6,14 @@ use std::ops::ControlFlow;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use distcache_recovery::{
-    BlockKind, PartitionId, SequenceNumber, SnapshotSummary, UnixMillis, VerifyReport,
+    BlockKind, PartitionId, Record, SequenceNumber, SnapshotSummary, UnixMillis, VerifyReport,
 };
 use serde_json::{Value as Json, json};
 
 use super::change::time_json;
 use super::filter::OPERATIONS;
 use super::format::size;
+use super::moves::Moves;
 use super::source::Source;
 use super::{Format, Outcome, Session, format_option};
 
@@ -23,13 +24,15 @@ const EXAMPLES: &str = "\
 Examples:
   distcache-log summary ./distcache-data
   distcache-log summary ./distcache-data --all
-  distcache-log summary ./distcache-data --format json | jq .operations";
+  distcache-log summary ./distcache-data --format json | jq .operations
+
+The section moves counts partitions that came from other nodes (in) and went to them (out), and
+copies that were given up or begun anew (cancelled); below stand the epoch of each partition and
+where it is. A node that was always alone has no such section.";
 
 pub(super) fn command() -> Command {
     Command::new("summary")
-        .about(
-            "Counts what is in the log: records, times, bytes, operations, partitions, snapshots",
-        )
+        .about("Counts what is in the log: records, times, bytes, operations, moves, snapshots")
         .after_help(EXAMPLES)
         .arg(
             Arg::new("all")
@@ -59,6 +62,7 @@ struct Counts {
 
 struct Summary {
     counts: Counts,
+    moves: Moves,
     snapshots: Vec<SnapshotSummary>,
     report: VerifyReport,
     disk_bytes: u64,
@@ -72,13 +76,13 @@ pub(super) fn run(
     let source = Source::open(session)?;
     let mut reader = source.read()?;
     let mut counts = Counts::default();
+    let mut moves = Moves::new(&reader.replay().snapshots(), reader.replay().cuts());
     while let Some(block) = reader.next_block()? {
         let bytes = block.payload().len() as u64;
         match block.kind {
             BlockKind::Snapshot { .. } => {
                 counts.snapshots.records += u64::from(block.count);
                 counts.snapshots.bytes += bytes;
-                continue;
             }
             BlockKind::Frame { first } => {
                 counts.first.get_or_insert(first);
@@ -87,16 +91,17 @@ pub(super) fn run(
         }
         // Counting does not break.
         let _ = reader.visit(&block, |located| {
-            let record = &located.record;
-            counts.log.records += 1;
-            *counts.operations.entry(record.operation.name()).or_default() += 1;
-            *counts.databases.entry(record.database).or_default() += 1;
-            *counts.partitions.entry(record.partition).or_default() += 1;
+            moves.take(located);
+            if located.sequence.is_some() {
+                counts.take(&located.record);
+            }
             Ok(ControlFlow::Continue(()))
         })?;
     }
+    moves.finish();
     let summary = Summary {
         counts,
+        moves,
         snapshots: reader.replay().snapshots(),
         report: reader.report(),
         disk_bytes: source.disk_bytes,
@@ -109,13 +114,25 @@ pub(super) fn run(
     Ok(reader.finish())
 }
 
+impl Counts {
+    fn take(&mut self, record: &Record<'_>) {
+        self.log.records += 1;
+        *self.operations.entry(record.operation.name()).or_default() += 1;
+        *self.partitions.entry(record.partition).or_default() += 1;
+        // A move is in all databases.
+        if !record.operation.is_move() {
+            *self.databases.entry(record.database).or_default() += 1;
+        }
+    }
+}
+
 impl Summary {
     fn last(&self) -> Option<SequenceNumber> {
         self.counts.first.map(|_| SequenceNumber(self.report.next.0.saturating_sub(1)))
     }
 
     fn json(&self, session: &Session) -> Json {
-        let Self { counts, snapshots, report, disk_bytes } = self;
+        let Self { counts, moves, snapshots, report, disk_bytes } = self;
         let written = report.written.map(|(first, last)| {
             json!({
                 "first": time_json(first), "last": time_json(last),
@@ -148,6 +165,7 @@ impl Summary {
             "operations": counts.operations,
             "databases": databases,
             "partitions": partitions,
+            "moves": moves.json(),
             "snapshot_records": counts.snapshots.records,
             "snapshots": snapshots,
             "is_clean_shutdown": report.is_clean_shutdown,
@@ -190,6 +208,8 @@ impl Summary {
         line("closed", clean.to_owned())?;
         self.print_operations(out)?;
         self.print_partitions(all, out)?;
+        let listed = if all { usize::MAX } else { LISTED };
+        print_rest(self.moves.print(listed, out)?, "others", out)?;
         self.print_snapshots(session, all, out)
     }
 
@@ -232,9 +252,13 @@ impl Summary {
         writeln!(out, "\nsnapshots    {} with {records} keys", self.snapshots.len())?;
         let listed = if all { self.snapshots.len() } else { self.snapshots.len().min(LISTED) };
         for snapshot in &self.snapshots[..listed] {
-            let SnapshotSummary { partition, cut, records, written } = snapshot;
+            let SnapshotSummary { partition, cut, epoch, records, written } = snapshot;
             let written = session.clock.show(*written);
-            writeln!(out, "  {partition:<12} {records:>12} keys  before record {cut}, {written}")?;
+            write!(out, "  {partition:<12} {records:>12} keys  before record {cut}, {written}")?;
+            match epoch.0 {
+                0 => writeln!(out)?,
+                epoch => writeln!(out, ", epoch {epoch}")?,
+            }
         }
         print_rest(self.snapshots.len() - listed, "others", out)
     }

@@ -67,6 +67,13 @@ pub enum Owned {
 }
 
 impl Owned {
+    fn is_in(&self, partition: PartitionId) -> bool {
+        match self {
+            Self::Put(key, ..) => partition_of(key) == partition,
+            Self::Other(found, _) => *found == partition,
+        }
+    }
+
     pub fn until(self, deadline: UnixMillis) -> Self {
         match self {
             Self::Put(key, value, _) => Self::Put(key, value, Some(deadline)),
@@ -103,19 +110,52 @@ impl Log {
 
     /// Writes the snapshots of all partitions in which there may be keys and removes the frames.
     pub fn compact(&mut self, written: UnixMillis, keys: &[(u8, Owned)]) {
+        self.compact_in(written, keys, |_| Epoch(0));
+    }
+
+    /// The same; the epoch of a partition is that of a key in it.
+    pub fn compact_in(
+        &mut self,
+        written: UnixMillis,
+        keys: &[(u8, Owned)],
+        epoch_of: impl Fn(&[u8]) -> Epoch,
+    ) {
         for partition in (0..1024).map(PartitionId) {
-            let mut chunk = FrameBuilder::new();
-            for (database, owned) in keys {
-                if matches!(owned, Owned::Put(key, ..) if partition_of(key) == partition) {
-                    push(&mut chunk, *database, owned);
-                }
-            }
-            if !chunk.is_empty() {
-                self.writer.write_chunk(partition, &mut chunk, written).unwrap();
-            }
-            self.writer.commit_snapshot(partition, Epoch(0), written).unwrap();
+            let keys: Vec<_> =
+                keys.iter().filter(|(_, owned)| owned.is_in(partition)).cloned().collect();
+            let epoch = keys.iter().find_map(|(_, owned)| match owned {
+                Owned::Put(key, ..) => Some(epoch_of(key)),
+                Owned::Other(..) => None,
+            });
+            self.write_snapshot(partition, written, &keys, epoch.unwrap_or(Epoch(0)));
         }
         while self.writer.trim(100, written).unwrap() == TrimProgress::More {}
+    }
+
+    /// Writes the snapshot of a key's partition; its records stay in the log.
+    pub fn snapshot(
+        &mut self,
+        key: &[u8],
+        written: UnixMillis,
+        records: &[(u8, Owned)],
+        epoch: Epoch,
+    ) {
+        self.write_snapshot(partition_of(key), written, records, epoch);
+    }
+
+    fn write_snapshot(
+        &mut self,
+        partition: PartitionId,
+        written: UnixMillis,
+        records: &[(u8, Owned)],
+        epoch: Epoch,
+    ) {
+        let mut chunk = FrameBuilder::new();
+        records.iter().for_each(|(database, owned)| push(&mut chunk, *database, owned));
+        if !chunk.is_empty() {
+            self.writer.write_chunk(partition, &mut chunk, written).unwrap();
+        }
+        self.writer.commit_snapshot(partition, epoch, written).unwrap();
     }
 
     pub fn close(self) {

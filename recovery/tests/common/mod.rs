@@ -99,6 +99,13 @@ impl Model {
 
     fn chunks(&self, partition: PartitionId, size: usize) -> Vec<FrameBuilder> {
         let mut chunks = vec![];
+        // That it is not served yet must be known without the records before the cut.
+        if self.state.is_received(partition) {
+            let operation = Operation::MoveIn { epoch: 1, from: 1 };
+            let mut chunk = FrameBuilder::new();
+            chunk.push(&Record { partition, database: 0, operation });
+            chunks.push(chunk);
+        }
         for (database, found, key, item) in self.state.iter() {
             if found != partition {
                 continue;
@@ -125,7 +132,8 @@ pub fn with_record(seed: u64, mut take: impl FnMut(&Record<'_>)) {
     let bytes: Vec<u8> = (0..len).map(|_| random.below(256) as u8).collect();
     let key = key.as_bytes();
     let deadline = (random.below(3) == 0).then_some(UnixMillis(random.below(1 << 50)));
-    let operation = match random.below(40) {
+    let (epoch, node) = (seed >> 8, seed);
+    let operation = match random.below(43) {
         0..=17 => Operation::Put { key, value: StoredValue::String(&bytes), deadline },
         18..=22 => {
             let value = StoredValue::Integer(random.below(u64::MAX / 2) as i64);
@@ -136,8 +144,12 @@ pub fn with_record(seed: u64, mut take: impl FnMut(&Record<'_>)) {
         31..=33 => Operation::Append { key, bytes: &bytes },
         34..=37 => Operation::WriteRange { key, offset: random.below(100), bytes: &bytes },
         38 => Operation::Flush,
+        39 => Operation::MoveIn { epoch, from: node },
+        40 => Operation::Own { epoch, from: node },
+        41 => Operation::MoveOut { epoch, to: node },
         _ => Operation::Swap { other: 1 - database },
     };
+    let database = if operation.is_move() { 0 } else { database };
     take(&Record { partition, database, operation });
 }
 
@@ -178,6 +190,7 @@ pub fn assert_same_state(found: &Keyspace, expected: &Keyspace, context: &str) {
         items.collect()
     };
     assert!(list(found) == list(expected), "{context}: the states differ");
+    assert!(found.received().eq(expected.received()), "{context}: others are received");
 }
 
 /// Returns the number of records in the log of a model.

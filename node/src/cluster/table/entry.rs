@@ -1,4 +1,5 @@
-//! What the log of the cluster consists of.
+//! What the log of the cluster consists of. New kinds stand at the end, here and in the log
+//! tool's mirror of them, `recovery/src/raft_entry.rs`.
 
 use serde::{Deserialize, Serialize};
 
