@@ -7,9 +7,10 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::cluster::lease::LeaseAnswer;
 use crate::cluster::raft::memory_transport::MemoryNetwork;
 use crate::cluster::raft::{CallFuture, CallKind, RaftTransport, TransportError};
-use crate::cluster::table::{NodeAddresses, Role};
+use crate::cluster::table::{NodeAddresses, PartitionId, Role};
 
 /// Longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -22,14 +23,42 @@ type Places = Arc<Mutex<BTreeMap<String, Probed>>>;
 struct End {
     node: NodeId,
     places: Places,
+    network: MemoryNetwork,
     transport: Arc<dyn RaftTransport>,
     book: Mutex<BTreeMap<NodeId, String>>,
+    granting: Granting,
+}
+
+/// Who grants leases, as long as it runs.
+type Granting = Arc<Mutex<BTreeMap<NodeId, Leases>>>;
+
+#[derive(Debug)]
+struct Nothing;
+
+impl Reports for Nothing {
+    fn partition_bytes(&self) -> Vec<(PartitionId, u64)> {
+        vec![(PartitionId(0), 1)]
+    }
 }
 
 impl Peers for End {
     fn probe<'a>(&'a self, address: &'a str, _limit: Duration) -> Probing<'a> {
         let found = self.places.lock().unwrap().get(address).copied();
         Box::pin(async move { found.ok_or(Unprobed::Silent) })
+    }
+
+    fn ask_lease(&self, leader: NodeId, request: LeaseRequest, limit: Duration) -> Asking<'_> {
+        Box::pin(async move {
+            let asked = async {
+                let leases = self.granting.lock().unwrap().get(&leader).cloned()?;
+                self.network.carry(self.node, leader).await.then_some(())?;
+                let request = LeaseRequest::decode(&request.encode()).unwrap();
+                let answer = leases.request(request).await;
+                self.network.carry(leader, self.node).await.then_some(())?;
+                Some(LeaseAnswer::decode(&answer.encode()).unwrap())
+            };
+            clock::within(Some(limit), asked).await.flatten()
+        })
     }
 
     fn set_peers(&self, addresses: &BTreeMap<NodeId, String>) {
@@ -67,14 +96,16 @@ impl RaftTransport for End {
 /// A node that runs.
 struct Node {
     consensus: Consensus,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<Left, MembershipError>>,
     address: String,
+    lease: watch::Receiver<Lease>,
 }
 
 /// Nodes, whose directories stay when they stop.
 struct Cluster {
     network: MemoryNetwork,
     places: Places,
+    granting: Granting,
     dirs: Vec<TempDir>,
     nodes: Vec<Option<Node>>,
     seeds: Vec<String>,
@@ -87,6 +118,7 @@ impl Cluster {
         Cluster {
             network: MemoryNetwork::new(3),
             places: Places::default(),
+            granting: Granting::default(),
             dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
             nodes: (0..count).map(|_| None).collect(),
             seeds: vec!["first:0".to_owned(), "second:0".to_owned()],
@@ -102,9 +134,7 @@ impl Cluster {
         let identity = directory.identity();
         let (node, cluster) = (NodeId(identity.node), identity.cluster.map(ClusterId));
         self.places.lock().unwrap().insert(address.to_owned(), Probed { node, cluster });
-        let (places, book) = (Arc::clone(&self.places), Mutex::default());
-        let transport = self.network.transport(node);
-        let end = Arc::new(End { node, places, transport, book });
+        let end = self.end(node);
         let transport: Arc<dyn RaftTransport> = Arc::clone(&end) as _;
         let consensus = Consensus::start(directory, transport).await.unwrap();
         self.network.attach(node, consensus.clone());
@@ -117,20 +147,36 @@ impl Cluster {
             role: Role::Data,
         };
         let seeds = self.seeds.clone();
-        let mut membership = Membership::new(consensus.clone(), end, seeds, announcement);
+        let leases = Leases::new(consensus.clone());
+        self.granting.lock().unwrap().insert(node, leases.clone());
+        let reports = Arc::new(Nothing);
+        let mut membership =
+            Membership::new(consensus.clone(), leases, end, reports, seeds, announcement);
+        let lease = membership.lease();
         let new_cluster = ClusterId(self.incarnation.into());
         let running = tokio::spawn(async move {
-            membership.bootstrap(new_cluster).await.unwrap();
-            // Ends with consensus.
-            let _ = membership.run().await;
+            membership.bootstrap(new_cluster).await?;
+            membership.run().await
         });
         let address = address.to_owned();
-        self.nodes[number] = Some(Node { consensus, running, address });
+        self.nodes[number] = Some(Node { consensus, running, address, lease });
+    }
+
+    fn end(&self, node: NodeId) -> Arc<End> {
+        Arc::new(End {
+            node,
+            places: Arc::clone(&self.places),
+            network: self.network.clone(),
+            transport: self.network.transport(node),
+            book: Mutex::default(),
+            granting: Arc::clone(&self.granting),
+        })
     }
 
     async fn stop(&mut self, number: usize) {
         let node = self.nodes[number].take().unwrap();
         node.running.abort();
+        self.granting.lock().unwrap().remove(&node.consensus.node());
         self.network.detach(node.consensus.node());
         self.places.lock().unwrap().remove(&node.address);
         node.consensus.stop().await.unwrap();
@@ -241,12 +287,13 @@ async fn a_node_without_other_seeds_is_a_cluster_and_two_of_them_refuse_each_oth
     clock::within(Some(LIMIT), both).await.expect("both have noted their clusters");
     cluster.stop(0).await;
     let directory = RaftDirectory::open(cluster.dirs[0].path(), 9).unwrap();
-    let (node, places) = (NodeId(directory.identity().node), Arc::clone(&cluster.places));
-    let transport = cluster.network.transport(node);
-    let end = Arc::new(End { node, places, transport, book: Mutex::default() });
+    let node = NodeId(directory.identity().node);
+    let end = cluster.end(node);
     let consensus = Consensus::start(directory, Arc::clone(&end) as _).await.unwrap();
     let announcement = announced(&consensus.table().borrow().nodes[&node]);
-    let mut membership = Membership::new(consensus, end, vec!["b:0".to_owned()], announcement);
+    let (leases, seeds) = (Leases::new(consensus.clone()), vec!["b:0".to_owned()]);
+    let reports = Arc::new(Nothing);
+    let mut membership = Membership::new(consensus, leases, end, reports, seeds, announcement);
     let refused = membership.bootstrap(ClusterId(77)).await.unwrap_err();
     assert!(refused.to_string().contains("the seed b:0 is in cluster"), "{refused}");
 }
@@ -286,37 +333,4 @@ fn each_change_of_membership_is_one_line_and_nothing_else_is() {
     moved.incarnation = Incarnation(2);
     let up = Entry::NodeUp { node: two, replaces: Incarnation(1), announcement: moved };
     assert_eq!(change(up), ["node 0000000000000002 at a:0 is up"]);
-}
-
-#[test]
-fn a_member_is_down_when_it_was_called_and_silent_for_long_enough() {
-    let announcement = |incarnation| Announcement {
-        incarnation: Incarnation(incarnation),
-        addresses: NodeAddresses::default(),
-        zone: String::new(),
-        weight: 100,
-        role: Role::Data,
-    };
-    let (one, two) = (NodeId(1), NodeId(2));
-    let mut table = State::new();
-    let cluster = ClusterId(1);
-    let create = Entry::Create { cluster, node: one, announcement: announcement(1) };
-    let join = Entry::NodeJoin { node: two, announcement: announcement(7) };
-    for (index, entry) in [create, join].iter().enumerate() {
-        assert!(super::super::table::apply(&mut table, index as u64, entry).is_success());
-    }
-    let start = Ticks::now();
-    let mut called = BTreeMap::new();
-    let mut silent = |seconds: u64, others: &[NodeId], answered: Option<u64>| {
-        let at = |seconds| start.after(Duration::from_secs(seconds));
-        let last_ok = |_| answered.map(at);
-        silent_members(&table, others.iter(), &mut called, last_ok, at(seconds))
-    };
-    assert_eq!(silent(100, &[], None), [], "not called yet");
-    assert_eq!(silent(101, &[two], None), []);
-    assert_eq!(silent(102, &[two], None), []);
-    assert_eq!(silent(104, &[two], Some(103)), []);
-    assert_eq!(silent(106, &[two], Some(103)), [(two, Incarnation(7))]);
-    assert_eq!(silent(107, &[], Some(103)), []);
-    assert_eq!(silent(108, &[two], Some(103)), [], "silence begins anew");
 }
