@@ -16,7 +16,7 @@ use super::leases::{CONFIRM_LIMIT, Leases};
 use super::membership::{LOOK_AGAIN, PROPOSE_LIMIT};
 use super::planner::PlanLimits;
 use super::raft::{Consensus, Standing};
-use super::table::{Entry, MoveId, NodeId};
+use super::table::{Entry, MoveId, NodeId, State};
 use super::voters::{GroupChange, Voters};
 use crate::clock::{self, Ticks};
 
@@ -140,16 +140,7 @@ impl Leader {
                 leading = Some((standing.term, driver));
             }
             let Some((_, driver)) = &mut leading else { continue };
-            let (own, contacts) = (self.consensus.node(), self.consensus.contacts());
-            let sizes = self.leases.sizes();
-            let seen = Seen {
-                own,
-                standing: &standing,
-                table: &table,
-                sizes: &sizes,
-                last_ok: &|node| contacts.last_ok(node),
-            };
-            let entries = driver.look(&seen, now, &mut || MoveId(clock::random_seed()));
+            let entries = self.look(driver, &standing, &table, now);
             if !entries.is_empty() && self.is_confirmed(&standing).await {
                 self.propose_all(entries).await;
             }
@@ -157,6 +148,19 @@ impl Leader {
             let pause = if is_open(&table) { LOOK_SOON } else { LOOK_RARELY };
             let _ = clock::within(Some(pause), tables.changed()).await;
         }
+    }
+
+    fn look(
+        &self,
+        driver: &mut Driver,
+        standing: &Standing,
+        table: &State,
+        now: Ticks,
+    ) -> Vec<Entry> {
+        let (own, contacts) = (self.consensus.node(), self.consensus.contacts());
+        let (sizes, last_ok) = (self.leases.sizes(), |node| contacts.last_ok(node));
+        let seen = Seen { own, standing, table, sizes: &sizes, last_ok: &last_ok };
+        driver.look(&seen, now, &mut || MoveId(clock::random_seed()))
     }
 
     /// Whether a majority has said lately that this node leads.

@@ -7,10 +7,10 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::cluster::lease::LeaseAnswer;
+use crate::cluster::lease::{LEASE, LeaseAnswer};
 use crate::cluster::raft::memory_transport::MemoryNetwork;
-use crate::cluster::raft::{CallFuture, CallKind, RaftTransport, TransportError};
-use crate::cluster::table::{NodeAddresses, PartitionId, Role};
+use crate::cluster::raft::{CallFuture, CallKind, RaftTransport, Standing, TransportError};
+use crate::cluster::table::{Change, MovePhase, NodeAddresses, PartitionId, Role, StreamSequence};
 
 /// Longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -333,4 +333,195 @@ fn each_change_of_membership_is_one_line_and_nothing_else_is() {
     moved.incarnation = Incarnation(2);
     let up = Entry::NodeUp { node: two, replaces: Incarnation(1), announcement: moved };
     assert_eq!(change(up), ["node 0000000000000002 at a:0 is up"]);
+}
+
+/// Carries out the moves of a table as the nodes will: every step is an entry.
+async fn make_moves(cluster: &Cluster) {
+    let Some(node) = cluster.running().find(|node| node.standing().claims_lead) else { return };
+    let table = Arc::clone(&node.table().borrow());
+    let mut steps = tokio::task::JoinSet::new();
+    for (partition, at) in table.numbered() {
+        let (Some(joining), Some(from)) = (at.joining, at.primary) else { continue };
+        let (move_id, to, sequence) = (joining.move_id, joining.node, StreamSequence::default());
+        let change = match joining.phase {
+            MovePhase::Copying => Change::JoinIsr { move_id },
+            MovePhase::InSync => Change::Switch { move_id, from, to, sequence },
+            MovePhase::Dropping => Change::ShrinkIsr { remove: joining.drop.unwrap() },
+        };
+        let entry = Entry::Partition { partition, expect_epoch: at.epoch, change };
+        let node = node.clone();
+        steps.spawn(async move { node.propose(entry, PROPOSE_LIMIT).await });
+    }
+    while steps.join_next().await.is_some() {}
+}
+
+impl Cluster {
+    /// Makes moves until the table of all that run is as wanted.
+    async fn moves_until(&self, wanted: impl Fn(&State) -> bool) {
+        let reached = async {
+            loop {
+                let tables = self.running().map(|node| Arc::clone(&node.table().borrow()));
+                if tables.map(|table| wanted(&table)).all(|is_wanted| is_wanted) {
+                    return;
+                }
+                make_moves(self).await;
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if clock::within(Some(LIMIT), reached).await.is_none() {
+            let standing =
+                |node: &Consensus| (node.standing(), node.table().borrow().nodes.clone());
+            panic!("not reached: {:#?}", self.running().map(standing).collect::<Vec<_>>());
+        }
+    }
+
+    fn place_of(&self, node: NodeId) -> usize {
+        let is_it = |at: &Option<Node>| at.as_ref().is_some_and(|at| at.consensus.node() == node);
+        self.nodes.iter().position(is_it).unwrap()
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        let leads = |node: &&Consensus| node.standing().claims_lead;
+        self.running().find(leads).map(Consensus::node)
+    }
+
+    /// Lets a node leave, and waits until its membership has ended by itself.
+    async fn drain(&mut self, place: usize) {
+        let leaving = self.nodes[place].as_ref().unwrap().consensus.clone();
+        let entry = Entry::NodeLeaving { node: leaving.node() };
+        let left = async {
+            while leaving.propose(entry.clone(), PROPOSE_LIMIT).await.is_err() {}
+            while !self.nodes[place].as_ref().unwrap().running.is_finished() {
+                make_moves(self).await;
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let left = clock::within(Some(LIMIT), left).await;
+        left.unwrap_or_else(|| panic!("it stays: {:#?}", leaving.standing()));
+        let node = self.nodes[place].as_mut().unwrap();
+        assert_eq!((&mut node.running).await.unwrap().unwrap(), Left);
+        assert_eq!(*node.lease.borrow(), Lease::default());
+        self.stop(place).await;
+    }
+}
+
+fn shares(table: &State) -> Vec<usize> {
+    let owned = |node| table.partitions.iter().filter(|at| at.primary == Some(node)).count();
+    table.nodes.keys().copied().map(owned).collect()
+}
+
+fn is_settled(table: &State) -> bool {
+    !super::super::leader::is_open(table)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_one_has_its_lease_at_once_also_after_a_restart() {
+    let mut cluster = Cluster::of(1);
+    cluster.seeds = vec![];
+    for _ in 0..2 {
+        cluster.start(0, "a:0").await;
+        let lease = &mut cluster.nodes[0].as_mut().unwrap().lease;
+        let leased = lease.wait_for(|lease| lease.is_valid(Ticks::now()));
+        clock::within(Some(LIMIT), leased).await.expect("a lease").unwrap();
+        cluster.stop(0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_cut_off_loses_its_lease_and_the_others_keep_theirs() {
+    let mut cluster = Cluster::of(3);
+    for (number, address) in ADDRESSES.into_iter().take(3).enumerate() {
+        cluster.start(number, address).await;
+    }
+    let has_voters = |node: &Consensus| {
+        let standing = node.standing();
+        standing.voters.len() == 3 && !standing.is_changing
+    };
+    cluster.moves_until(|table| up(table) == 3 && is_settled(table)).await;
+    let all_vote = async {
+        while !cluster.running().all(has_voters) {
+            clock::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    clock::within(Some(LIMIT), all_vote).await.expect("all three vote");
+    for node in cluster.nodes.iter_mut().flatten() {
+        let leased = node.lease.wait_for(|lease| lease.is_valid(Ticks::now()));
+        clock::within(Some(LIMIT), leased).await.expect("a lease").unwrap();
+    }
+    // Once the leader is cut off, and once another one.
+    for is_leader in [true, false] {
+        let leader = cluster.leader().unwrap();
+        let ids: Vec<NodeId> = cluster.running().map(Consensus::node).collect();
+        let alone = *ids.iter().find(|node| (**node == leader) == is_leader).unwrap();
+        let place = cluster.place_of(alone);
+        cluster.network.isolate(alone);
+        let before = Ticks::now();
+        let lease = &mut cluster.nodes[place].as_mut().unwrap().lease;
+        let until = lease.borrow().until.unwrap();
+        assert!(until <= before.after(LEASE), "it lasts no longer than from the last question");
+        let ended = lease.wait_for(|lease| lease.until.is_none());
+        clock::within(Some(LIMIT), ended).await.expect("its lease ends").unwrap();
+        for other in ids.into_iter().filter(|node| *node != alone) {
+            let place = cluster.place_of(other);
+            let lease = &mut cluster.nodes[place].as_mut().unwrap().lease;
+            let renewed = lease.wait_for(|lease| lease.until > Some(before.after(LEASE)));
+            clock::within(Some(LIMIT), renewed).await.expect("it is renewed").unwrap();
+        }
+        cluster.network.heal();
+        let lease = &mut cluster.nodes[place].as_mut().unwrap().lease;
+        let leased = lease.wait_for(|lease| lease.is_valid(Ticks::now()));
+        clock::within(Some(LIMIT), leased).await.expect("a lease again").unwrap();
+        cluster.reaches(|table| up(table) == 3).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_and_then_the_one_that_votes_leaves() {
+    for voter_leaves in [true, false] {
+        let mut cluster = Cluster::of(2);
+        for (number, address) in ADDRESSES.into_iter().take(2).enumerate() {
+            cluster.start(number, address).await;
+        }
+        cluster.moves_until(|table| up(table) == 2 && is_settled(table)).await;
+        let leader = cluster.place_of(cluster.leader().unwrap());
+        let leaving = if voter_leaves { leader } else { 1 - leader };
+        cluster.drain(leaving).await;
+        let stays = cluster.nodes[1 - leaving].as_ref().unwrap().consensus.clone();
+        let table = cluster.reaches(|table| table.nodes.len() == 1).await;
+        assert_eq!(shares(&table), [1024]);
+        let alone = async {
+            while !stays.standing().voters.iter().eq([&stays.node()])
+                || !stays.standing().learners.is_empty()
+            {
+                clock::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        clock::within(Some(LIMIT), alone).await.expect("raft's group is this node alone");
+        let last = Entry::NodeLeaving { node: stays.node() };
+        let refused = Ok(Outcome::Refused(Refusal::LastDataNode(stays.node())));
+        assert_eq!(stays.propose(last, LIMIT).await, refused);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_leave_one_after_the_other_until_one_node_is_left() {
+    let mut cluster = Cluster::of(4);
+    for (number, address) in ADDRESSES.into_iter().take(4).enumerate() {
+        cluster.start(number, address).await;
+    }
+    cluster.moves_until(|table| up(table) == 4 && is_settled(table)).await;
+    assert_eq!(shares(&cluster.running().next().unwrap().table().borrow()), [256; 4]);
+    for left in [3, 2, 1] {
+        let leader = async {
+            loop {
+                match cluster.leader() {
+                    Some(leader) => return leader,
+                    None => clock::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        let leader = clock::within(Some(LIMIT), leader).await.expect("a leader");
+        cluster.drain(cluster.place_of(leader)).await;
+        cluster.reaches(|table| table.nodes.len() == left && up(table) == left).await;
+    }
 }
