@@ -39,7 +39,7 @@ fn beginning() -> Vec<Entry> {
 }
 
 fn table_of(log: &[Entry]) -> State {
-    let mut table = State::new();
+    let mut table = State::with_partitions(1);
     for (index, entry) in (1..).zip(log) {
         apply(&mut table, index, entry);
     }
