@@ -1,7 +1,7 @@
 //! Leases: the right of a node to serve its partitions for a while.
 //!
 //! Pure: a [`Holder`] is what a node knows of its own lease, a [`Grantor`] what the leader knows of
-//! those it has granted; time is passed in. A node asks the leader every [`LEASE`]` / 4`, and its
+//! those it has granted; time is passed in. A node asks the leader every quarter of [`LEASE`], and its
 //! lease counts from **before** it asked. The leader collects who asks, makes sure that a majority
 //! follows it still, and only then answers. So every later leader is elected after the node asked,
 //! and a leader that replaces a primary waits [`LEASE_OVER`] from its own beginning, or from its

@@ -360,8 +360,8 @@ impl Cluster {
     async fn moves_until(&self, wanted: impl Fn(&State) -> bool) {
         let reached = async {
             loop {
-                let tables = self.running().map(|node| Arc::clone(&node.table().borrow()));
-                if tables.map(|table| wanted(&table)).all(|is_wanted| is_wanted) {
+                let is_wanted = |node: &Consensus| wanted(&node.table().borrow());
+                if self.running().all(is_wanted) {
                     return;
                 }
                 make_moves(self).await;
