@@ -5,6 +5,8 @@
 //! and a leader do is in `leases` and `leading`. It owns nothing that others use; it must run where
 //! nothing blocks.
 
+mod differences;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::Pin;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use self::differences::differences;
 use super::bootstrap::{
     ASK_AGAIN, Announcer, Answer, Conflict, Decision, Own, SEEDS_MAX, Seed, decide,
 };
@@ -20,9 +23,7 @@ use super::leading;
 use super::lease::{Lease, LeaseRequest};
 use super::leases::{Asking, Holding, Leases, Reports};
 use super::raft::{Consensus, ConsensusError, ProposeError};
-use super::table::{
-    Announcement, ClusterId, Entry, Incarnation, NodeId, Outcome, Refusal, State, Status,
-};
+use super::table::{Announcement, ClusterId, Entry, Incarnation, NodeId, Outcome, Refusal, State};
 use crate::clock::{self, Ticks};
 
 /// How often a member looks whether there is something to do.
@@ -397,37 +398,6 @@ fn announced(member: &super::table::Member) -> Announcement {
         weight: member.weight,
         role: member.role,
     }
-}
-
-/// Returns a line for each change of membership between two tables.
-fn differences(old: &State, new: &State) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (node, member) in &new.nodes {
-        let bus = &member.addresses.bus;
-        let before = old.nodes.get(node);
-        let status = match member.status {
-            Status::Up => "is up",
-            Status::Leaving => "is leaving",
-            Status::Down { .. } => "is down",
-        };
-        match before {
-            None => lines.push(format!("node {node} at {bus} has joined, and {status}")),
-            Some(before) if before.status != member.status => {
-                lines.push(format!("node {node} at {bus} {status}"));
-            }
-            Some(before) if before.incarnation != member.incarnation => {
-                lines.push(format!("node {node} at {bus} has restarted"));
-            }
-            Some(before) if before.addresses != member.addresses => {
-                lines.push(format!("node {node} is at {bus} now"));
-            }
-            Some(_) => {}
-        }
-    }
-    for node in old.nodes.keys().filter(|node| !new.nodes.contains_key(node)) {
-        lines.push(format!("node {node} is no member any more"));
-    }
-    lines
 }
 
 #[cfg(test)]

@@ -336,6 +336,24 @@ mod tests {
     }
 
     #[test]
+    fn who_is_no_member_any_more_is_removed_when_it_has_ended_or_had_time_to() {
+        for (ends, within) in [(true, 1..=3), (false, 10..=12)] {
+            let mut cluster = Cluster::data(2);
+            cluster.run(60).table.nodes.remove(&NodeId(2));
+            while cluster.standing.learners == ids(&[2]) {
+                assert!(cluster.seconds < 80);
+                if !ends {
+                    cluster.last_ok.insert(NodeId(2), cluster.clock.after(STEP));
+                }
+                cluster.run(1);
+            }
+            let removed = GroupChange::RemoveLearner(NodeId(2));
+            assert_eq!(cluster.changes.last().unwrap().1, removed);
+            assert!(within.contains(&(cluster.seconds - 60)), "{} s", cluster.seconds - 60);
+        }
+    }
+
+    #[test]
     fn a_change_that_another_leader_began_is_completed() {
         let mut cluster = Cluster::data(3);
         cluster.run(120).standing.is_changing = true;

@@ -500,6 +500,11 @@ async fn two_nodes_and_then_the_one_that_votes_leaves() {
         let last = Entry::NodeLeaving { node: stays.node() };
         let refused = Ok(Outcome::Refused(Refusal::LastDataNode(stays.node())));
         assert_eq!(stays.propose(last, LIMIT).await, refused);
+        // A process that is started again with the directory of a node that has left is told so.
+        cluster.start(leaving, "again:0").await;
+        let told = &mut cluster.nodes[leaving].as_mut().unwrap().running;
+        let told = clock::within(Some(LIMIT), told).await.expect("it is told");
+        assert_eq!(told.unwrap().unwrap(), Left);
     }
 }
 
