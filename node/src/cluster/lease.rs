@@ -1,12 +1,12 @@
 //! Leases: the right of a node to serve its partitions for a while.
 //!
 //! Pure: a [`Holder`] is what a node knows of its own lease, a [`Grantor`] what the leader knows of
-//! those it has granted; time is passed in. A node asks the leader every quarter of [`LEASE`], and its
-//! lease counts from **before** it asked. The leader collects who asks, makes sure that a majority
-//! follows it still, and only then answers. So every later leader is elected after the node asked,
-//! and a leader that replaces a primary waits [`LEASE_OVER`] from its own beginning, or from its
-//! own last grant to the node: by then the node's lease has ended, however long the answer was
-//! under way, if clocks run at the same speed to 10 %.
+//! those it has granted; time is passed in. A node asks the leader every quarter of [`LEASE`], and
+//! its lease counts from **before** it asked. The leader collects who asks, makes sure that a
+//! majority follows it still, and only then answers. So every later leader is elected after the
+//! node asked, and a leader that replaces a primary waits [`LEASE_OVER`] from its own beginning,
+//! and from its own last grant to the node: by then the node's lease has ended, however long the
+//! answer was under way, if clocks run at the same speed to 10 %.
 //!
 //! A grant says how new the table was from which the leader granted it, and is good only once the
 //! node has applied that much: so a node that was cut off and is back knows first what it has lost.
