@@ -1,6 +1,6 @@
 //! Consensus and membership over the bus: their calls go out on it, and it answers for them.
 //!
-//! The calls are of class control; their kinds have the numbers of [`CallKind`].
+//! The calls are of class control; their kinds have the numbers of [`CallKind`], and [`LEASE`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::OnceLock;
@@ -9,9 +9,14 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::bus::{Bus, BusError, Class, Kind, PeerIdentity};
+use super::lease::{LeaseAnswer, LeaseRequest};
+use super::leases::{Asking, Leases};
 use super::membership::{Peers, Probed, Probing, Unprobed};
 use super::raft::{CallFuture, CallKind, Consensus, RaftTransport, TransportError};
 use super::table::{ClusterId, NodeId};
+
+/// A node asks the leader for a lease.
+pub const LEASE: Kind = Kind::new(16);
 
 /// A node's way to the others. The bus answers with the help of what is built on this, so it is
 /// put in when it is there; until then calls fail.
@@ -79,6 +84,14 @@ impl Peers for BusLinks {
         })
     }
 
+    fn ask_lease(&self, leader: NodeId, request: LeaseRequest, limit: Duration) -> Asking<'_> {
+        Box::pin(async move {
+            let body = Bytes::from(request.encode());
+            let called = self.bus()?.call(leader, Class::Control, LEASE, body, limit).await;
+            LeaseAnswer::decode(&called.ok()?).ok()
+        })
+    }
+
     fn set_peers(&self, addresses: &BTreeMap<NodeId, String>) {
         if let Some(bus) = self.bus() {
             let addresses: HashMap<NodeId, String> =
@@ -98,20 +111,36 @@ impl Peers for BusLinks {
 /// neither's.
 pub async fn serve(
     consensus: &Consensus,
+    leases: &Leases,
     from: &PeerIdentity,
     kind: Kind,
     body: &[u8],
 ) -> Option<Result<Bytes, String>> {
-    let kind = CallKind::from_number(kind.number())?;
     // A node that was taken in may still use the connection on which it asked for that.
     let is_member = from.cluster.is_some()
         || consensus.table().borrow().nodes.contains_key(&from.node)
         || consensus.standing().is_member(from.node);
+    if kind == LEASE {
+        return Some(match is_member {
+            true => serve_lease(leases, from, body).await,
+            false => Err(format!("node {} is in no cluster, so it gets no lease", from.node)),
+        });
+    }
+    let kind = CallKind::from_number(kind.number())?;
     let answer = match is_member {
         true => consensus.serve(kind, body).await,
         false => consensus.serve_stranger(from.node, kind, body).await,
     };
     Some(answer.map(Bytes::from))
+}
+
+/// A node gets a lease for the process that it has proved to be, and for no other.
+async fn serve_lease(leases: &Leases, from: &PeerIdentity, body: &[u8]) -> Result<Bytes, String> {
+    let request = LeaseRequest::decode(body).map_err(|error| error.to_string())?;
+    if (request.node, request.incarnation) != (from.node, from.incarnation) {
+        return Err(format!("node {} asks for a lease of another process", from.node));
+    }
+    Ok(Bytes::from(leases.request(request).await.encode()))
 }
 
 #[cfg(test)]
@@ -121,24 +150,29 @@ mod tests {
 
     use distcache_recovery::raft_directory::RaftDirectory;
     use tempfile::TempDir;
+    use tokio::sync::watch;
 
     use super::*;
-    use crate::clock;
+    use crate::clock::{self, Ticks};
     use crate::cluster::bus::{BusConfig, Handling, Service, unknown_kind};
+    use crate::cluster::lease::Lease;
+    use crate::cluster::leases::Reports;
     use crate::cluster::membership::Membership;
-    use crate::cluster::table::{Announcement, Entry, Incarnation, NodeAddresses, Outcome, Role};
+    use crate::cluster::table::{
+        Announcement, Entry, Incarnation, NodeAddresses, Outcome, PartitionId, Role,
+    };
 
     /// Longer than anything here takes.
     const LIMIT: Duration = Duration::from_secs(60);
 
-    struct Answering(OnceLock<Consensus>);
+    struct Answering(OnceLock<(Consensus, Leases)>);
 
     impl Service for Answering {
         fn handle(&self, from: PeerIdentity, class: Class, kind: Kind, body: Bytes) -> Handling {
-            let consensus = self.0.get().cloned();
+            let parts = self.0.get().cloned();
             Box::pin(async move {
-                let consensus = consensus.ok_or("the node is starting")?;
-                let served = serve(&consensus, &from, kind, &body).await;
+                let (consensus, leases) = parts.ok_or("the node is starting")?;
+                let served = serve(&consensus, &leases, &from, kind, &body).await;
                 served.unwrap_or_else(|| Err(unknown_kind(class, kind)))
             })
         }
@@ -148,6 +182,17 @@ mod tests {
         _dir: TempDir,
         bus: Bus,
         consensus: Consensus,
+        leases: Leases,
+        lease: watch::Receiver<Lease>,
+    }
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl Reports for Nothing {
+        fn partition_bytes(&self) -> Vec<(PartitionId, u64)> {
+            Vec::new()
+        }
     }
 
     async fn start(id: u64, listener: TcpListener, seeds: Vec<String>) -> Node {
@@ -157,7 +202,8 @@ mod tests {
         let transport: Arc<dyn RaftTransport> = Arc::clone(&links) as _;
         let consensus = Consensus::start(directory, transport).await.unwrap();
         let service = Arc::new(Answering(OnceLock::new()));
-        service.0.set(consensus.clone()).unwrap();
+        let leases = Leases::new(consensus.clone());
+        assert!(service.0.set((consensus.clone(), leases.clone())).is_ok());
         let address = listener.local_addr().unwrap().to_string();
         let (node, incarnation) = (NodeId(id), Incarnation(id));
         let config = BusConfig { node, incarnation, cluster: None, secret: None };
@@ -170,13 +216,21 @@ mod tests {
             weight: 100,
             role: Role::Data,
         };
-        let mut membership = Membership::new(consensus.clone(), links, seeds, announcement);
+        let mut membership = Membership::new(
+            consensus.clone(),
+            leases.clone(),
+            links,
+            Arc::new(Nothing),
+            seeds,
+            announcement,
+        );
+        let lease = membership.lease();
         tokio::spawn(async move {
             membership.bootstrap(ClusterId(id.into())).await.unwrap();
             // Ends with consensus.
             let _ = membership.run().await;
         });
-        Node { _dir: dir, bus, consensus }
+        Node { _dir: dir, bus, consensus, leases, lease }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -196,6 +250,12 @@ mod tests {
             }
         };
         clock::within(Some(LIMIT), joined).await.expect("all three join");
+        let leased = async {
+            for node in &mut nodes {
+                node.lease.wait_for(|lease| lease.is_valid(Ticks::now())).await.unwrap();
+            }
+        };
+        clock::within(Some(LIMIT), leased).await.expect("all three have a lease");
         let leave = Entry::NodeLeaving { node: NodeId(2) };
         let outcome = nodes[2].consensus.propose(leave, LIMIT).await;
         assert_eq!(outcome, Ok(Outcome::Applied));
@@ -215,11 +275,20 @@ mod tests {
         let address = "127.0.0.1:9".parse().unwrap();
         let (id, incarnation) = (NodeId(5), Incarnation(5));
         let stranger = PeerIdentity { node: id, incarnation, cluster: None, address };
-        for kind in CallKind::ALL {
-            let answer = serve(&node.consensus, &stranger, Kind::new(kind.number()), &[]).await;
-            assert!(answer.unwrap().is_err());
+        let answer = |from: PeerIdentity, kind: Kind, body: Vec<u8>| {
+            let (consensus, leases) = (node.consensus.clone(), node.leases.clone());
+            async move { serve(&consensus, &leases, &from, kind, &body).await }
+        };
+        for kind in CallKind::ALL.map(|kind| Kind::new(kind.number())).into_iter().chain([LEASE]) {
+            assert!(answer(stranger, kind, Vec::new()).await.unwrap().is_err());
         }
-        assert!(serve(&node.consensus, &stranger, Kind::new(0), &[]).await.is_none());
+        assert!(answer(stranger, Kind::new(0), Vec::new()).await.is_none());
+        let (node_id, other) = (NodeId(1), Incarnation(9));
+        let request =
+            LeaseRequest { node: node_id, incarnation: other, applied: 0, report: Vec::new() };
+        let member = PeerIdentity { node: node_id, cluster: Some(ClusterId(1)), ..stranger };
+        let refused = answer(member, LEASE, request.encode()).await.unwrap();
+        assert!(refused.unwrap_err().contains("another process"));
         node.consensus.stop().await.unwrap();
         node.bus.stop(LIMIT).await;
     }

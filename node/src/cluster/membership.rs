@@ -1,8 +1,11 @@
-//! A node's membership: finds or creates its cluster, says that it runs and where, and, on the
-//! leader, sees to it that the members of the table are those of Raft's group.
+//! A node's membership: finds or creates its cluster, says that it runs and where, keeps its lease,
+//! leads when it is its turn, and ends when the node has left.
 //!
-//! A thin shell around [`decide`], [`Voters`], `silent_members` and `differences`, which hold
-//! the rules. It owns nothing that others use; it must run where nothing blocks.
+//! A thin shell around [`decide`] and `differences`, which hold the rules; what a holder of a lease
+//! and a leader do is in `leases` and `leading`. It owns nothing that others use; it must run where
+//! nothing blocks.
+
+mod differences;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -10,14 +13,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use self::differences::differences;
 use super::bootstrap::{
     ASK_AGAIN, Announcer, Answer, Conflict, Decision, Own, SEEDS_MAX, Seed, decide,
 };
-use super::raft::{Consensus, ConsensusError, ProposeError, Standing};
-use super::table::{
-    Announcement, ClusterId, Entry, Incarnation, NodeId, Outcome, Refusal, State, Status,
-};
-use super::voters::{GroupChange, Voters};
+use super::leading;
+use super::lease::{Lease, LeaseRequest};
+use super::leases::{Asking, Holding, Leases, Reports};
+use super::raft::{Consensus, ConsensusError, ProposeError};
+use super::table::{Announcement, ClusterId, Entry, Incarnation, NodeId, Outcome, Refusal, State};
 use crate::clock::{self, Ticks};
 
 /// How often a member looks whether there is something to do.
@@ -28,9 +34,6 @@ pub const PROPOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a seed has to answer.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(1);
-
-/// How long a member does not answer the leader before the table says that it is down.
-pub const DOWN_AFTER: Duration = Duration::from_secs(2);
 
 /// What a seed says that it is, or why it is not known.
 pub type Probing<'a> = Pin<Box<dyn Future<Output = Result<Probed, Unprobed>> + Send + 'a>>;
@@ -59,6 +62,9 @@ pub enum Unprobed {
 pub trait Peers: Debug + Send + Sync + 'static {
     /// Asks who is at a bus address.
     fn probe<'a>(&'a self, address: &'a str, limit: Duration) -> Probing<'a>;
+
+    /// Asks a member, which may lead, for a lease; `None` if it did not answer in time.
+    fn ask_lease(&self, leader: NodeId, request: LeaseRequest, limit: Duration) -> Asking<'_>;
 
     /// Says where all other nodes are reached.
     fn set_peers(&self, addresses: &BTreeMap<NodeId, String>);
@@ -93,31 +99,37 @@ pub struct Membership {
     /// table says of another process is newer.
     found: BTreeMap<NodeId, (String, Option<Incarnation>)>,
     known: Arc<State>,
-    leading: Option<Leading>,
+    leases: Leases,
+    reports: Arc<dyn Reports>,
+    lease: watch::Sender<Lease>,
 }
 
-/// What a leader remembers.
-#[derive(Debug)]
-struct Leading {
-    term: u64,
-    voters: Voters,
-    /// Since when each node has been one that the leader calls. Silence counts from there.
-    called: BTreeMap<NodeId, Ticks>,
-}
+/// How a membership ends in order: the node was asked to leave, has given up all that it had, and
+/// is no member any more. Its process can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left;
 
 impl Membership {
-    /// Prepares the membership of a node that says this of itself. Of the seeds, at most
-    /// [`SEEDS_MAX`] are asked.
+    /// Prepares the membership of a node that says this of itself. `leases` is what answers the
+    /// requests of others. Of the seeds, at most [`SEEDS_MAX`] are asked.
     pub fn new(
         consensus: Consensus,
+        leases: Leases,
         peers: Arc<dyn Peers>,
+        reports: Arc<dyn Reports>,
         mut seeds: Vec<String>,
         announcement: Announcement,
     ) -> Self {
         seeds.truncate(SEEDS_MAX);
         let known = Arc::clone(&consensus.table().borrow());
-        let (found, leading) = (BTreeMap::new(), None);
-        Membership { consensus, peers, seeds, announcement, found, known, leading }
+        let (found, lease) = (BTreeMap::new(), watch::Sender::default());
+        Membership { consensus, peers, seeds, announcement, found, known, leases, reports, lease }
+    }
+
+    /// Returns the node's lease: what it may serve until when. Once it has ended it is published
+    /// as ended, a moment later; who must not be late compares [`Lease::until`] itself.
+    pub fn lease(&self) -> watch::Receiver<Lease> {
+        self.lease.subscribe()
     }
 
     /// Returns once the node is in a cluster: the one that its directory names, one that a seed
@@ -168,33 +180,63 @@ impl Membership {
         }
     }
 
-    /// Goes on until consensus stops: says that the node runs, and leads when it is its turn.
+    /// Goes on until the node has left its cluster: says that it runs, keeps its lease, and leads
+    /// when it is its turn.
     ///
     /// # Errors
     ///
-    /// Always, in the end: consensus has stopped, or the cluster refuses the node.
-    pub async fn run(mut self) -> Result<(), MembershipError> {
+    /// Consensus has stopped, or the cluster refuses the node.
+    pub async fn run(self) -> Result<Left, MembershipError> {
+        let holding = Holding {
+            consensus: self.consensus.clone(),
+            leases: self.leases.clone(),
+            peers: Arc::clone(&self.peers),
+            reports: Arc::clone(&self.reports),
+            incarnation: self.announcement.incarnation,
+            published: self.lease.clone(),
+        };
+        let (consensus, leases) = (self.consensus.clone(), self.leases.clone());
+        let lease = self.lease.clone();
+        let ended = tokio::select! {
+            ended = self.stay() => ended,
+            () = holding.hold() => Ok(Left),
+            never = leading::lead(consensus, leases) => match never {},
+        };
+        lease.send_replace(Lease::default());
+        ended
+    }
+
+    /// Announces the node until it is no member any more.
+    async fn stay(mut self) -> Result<Left, MembershipError> {
+        let mut watch = self.consensus.watch_standing();
+        let mut was_member = false;
         loop {
-            self.look().await?;
-            self.consensus.standing_changed(LOOK_AGAIN).await;
+            if let Some(failure) = watch.standing().failure {
+                return Err(ConsensusError::Stopped(failure).into());
+            }
+            self.follow_table();
+            let own = self.known.nodes.get(&self.consensus.node());
+            let is_named = own.is_some_and(|own| own.incarnation == self.announcement.incarnation);
+            if was_member && own.is_none() {
+                return Ok(Left);
+            }
+            was_member |= is_named;
+            self.announce().await?;
+            let _ = clock::within(Some(LOOK_AGAIN), watch.changed()).await;
         }
     }
 
-    /// Does what there is to do now.
-    async fn look(&mut self) -> Result<(), MembershipError> {
-        let standing = self.consensus.standing();
-        if let Some(failure) = standing.failure {
-            return Err(ConsensusError::Stopped(failure).into());
-        }
+    fn follow_table(&mut self) {
         let table = Arc::clone(&self.consensus.table().borrow());
-        if !Arc::ptr_eq(&table, &self.known) {
-            differences(&self.known, &table).iter().for_each(|line| log::info!("{line}"));
-            self.known = table;
+        if Arc::ptr_eq(&table, &self.known) {
+            return;
+        }
+        differences(&self.known, &table).iter().for_each(|line| log::info!("{line}"));
+        let is_same = self.known.nodes == table.nodes;
+        self.known = table;
+        if !is_same {
             self.update_peers();
         }
-        self.announce().await?;
-        self.lead(&standing).await;
-        Ok(())
     }
 
     /// Asks all seeds at once; one that was in a cluster needs no answer of those that are silent.
@@ -327,55 +369,6 @@ impl Membership {
         }
         None
     }
-
-    /// Does a leader's duty: one thing at a time, each of which fails if this node does not lead.
-    async fn lead(&mut self, standing: &Standing) {
-        if !standing.claims_lead {
-            self.leading = None;
-            return;
-        }
-        let now = Ticks::now();
-        if self.leading.as_ref().is_none_or(|leading| leading.term != standing.term) {
-            let voters = Voters::new(now);
-            let called = BTreeMap::new();
-            self.leading = Some(Leading { term: standing.term, voters, called });
-        }
-        let Some(leading) = &mut self.leading else { return };
-        let (own, contacts) = (self.consensus.node(), self.consensus.contacts());
-        let table = &self.known;
-        let last_ok = |node| contacts.last_ok(node);
-        let others = standing.voters.union(&standing.learners).filter(|node| **node != own);
-        let silent = silent_members(table, others, &mut leading.called, last_ok, now);
-        let change = leading.voters.decide(own, standing, table, last_ok, now);
-        for (node, incarnation) in silent {
-            let down = Entry::NodeDown { node, incarnation };
-            // If it fails, the next look proposes it again.
-            let _ = self.consensus.propose(down, PROPOSE_LIMIT).await;
-        }
-        let Some(change) = change else { return };
-        let made = match change.clone() {
-            GroupChange::AddLearner { node, bus } => {
-                self.consensus.add_learner(node, bus, PROPOSE_LIMIT).await
-            }
-            GroupChange::SetVoters(voters) => {
-                self.consensus.set_voters(voters, PROPOSE_LIMIT).await
-            }
-            GroupChange::RemoveLearner(node) => {
-                self.consensus.remove_learner(node, PROPOSE_LIMIT).await
-            }
-        };
-        leading.voters.changed(Ticks::now());
-        match (made, change) {
-            (Ok(()), GroupChange::SetVoters(voters)) => {
-                let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
-                log::info!(voters = voters.join(" ").as_str(); "voters changed");
-            }
-            (Ok(()), _) => {}
-            (Err(error), _) => {
-                log::debug!(error = error.to_string().as_str(); "raft's group did not change");
-            }
-        }
-    }
 }
 
 /// A member goes on without the seeds that refuse it, but not silently: the clusters of both may
@@ -405,59 +398,6 @@ fn announced(member: &super::table::Member) -> Announcement {
         weight: member.weight,
         role: member.role,
     }
-}
-
-/// Returns the members that the table takes for running, and that have not answered the leader's
-/// calls for [`DOWN_AFTER`]. Who is not called yet is not judged. `others` are those that are
-/// called now, and `called` remembers since when.
-fn silent_members<'a>(
-    table: &State,
-    others: impl Iterator<Item = &'a NodeId>,
-    called: &mut BTreeMap<NodeId, Ticks>,
-    last_ok: impl Fn(NodeId) -> Option<Ticks>,
-    now: Ticks,
-) -> Vec<(NodeId, Incarnation)> {
-    *called = others.map(|node| (*node, called.get(node).copied().unwrap_or(now))).collect();
-    let mut silent = Vec::new();
-    for (node, since) in called.iter() {
-        let last = last_ok(*node).map_or(*since, |at| at.max(*since));
-        let member = table.nodes.get(node).filter(|member| member.status.is_up());
-        if let Some(member) = member.filter(|_| now.since(last) > DOWN_AFTER) {
-            silent.push((*node, member.incarnation));
-        }
-    }
-    silent
-}
-
-/// Returns a line for each change of membership between two tables.
-fn differences(old: &State, new: &State) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (node, member) in &new.nodes {
-        let bus = &member.addresses.bus;
-        let before = old.nodes.get(node);
-        let status = match member.status {
-            Status::Up => "is up",
-            Status::Leaving => "is leaving",
-            Status::Down { .. } => "is down",
-        };
-        match before {
-            None => lines.push(format!("node {node} at {bus} has joined, and {status}")),
-            Some(before) if before.status != member.status => {
-                lines.push(format!("node {node} at {bus} {status}"));
-            }
-            Some(before) if before.incarnation != member.incarnation => {
-                lines.push(format!("node {node} at {bus} has restarted"));
-            }
-            Some(before) if before.addresses != member.addresses => {
-                lines.push(format!("node {node} is at {bus} now"));
-            }
-            Some(_) => {}
-        }
-    }
-    for node in old.nodes.keys().filter(|node| !new.nodes.contains_key(node)) {
-        lines.push(format!("node {node} is no member any more"));
-    }
-    lines
 }
 
 #[cfg(test)]

@@ -35,6 +35,11 @@ pub struct PlanLimits {
     pub incoming_max: u32,
     /// Moves at a time from one node.
     pub outgoing_max: u32,
+    /// Bytes that may be under way to a node, and from one, before another move begins. Many
+    /// small partitions move at a time, and few large ones.
+    pub bytes_max: u64,
+    /// Moves at a time that a node has whatever their size.
+    pub always: u32,
     /// Time without a change of membership before anything moves: nodes that come together are
     /// planned for together.
     pub pause: Duration,
@@ -42,7 +47,13 @@ pub struct PlanLimits {
 
 impl Default for PlanLimits {
     fn default() -> Self {
-        PlanLimits { incoming_max: 2, outgoing_max: 2, pause: Duration::from_millis(500) }
+        PlanLimits {
+            incoming_max: 16,
+            outgoing_max: 16,
+            bytes_max: 64 << 20,
+            always: 2,
+            pause: Duration::from_millis(500),
+        }
     }
 }
 
@@ -108,9 +119,29 @@ struct Planning<'a> {
 /// What moves to and from a node, and what it has when that is done.
 #[derive(Debug, Clone, Copy, Default)]
 struct Traffic {
-    incoming: u32,
-    outgoing: u32,
+    incoming: Flow,
+    outgoing: Flow,
     bytes: u64,
+}
+
+/// Moves one way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Flow {
+    moves: u32,
+    bytes: u64,
+}
+
+impl Flow {
+    fn add(&mut self, bytes: u64) {
+        self.moves += 1;
+        self.bytes += bytes;
+    }
+
+    /// Whether another move may begin.
+    fn has_room(self, moves_max: u32, limits: &PlanLimits) -> bool {
+        let is_small = self.bytes < limits.bytes_max || self.moves < limits.always;
+        self.moves < moves_max && is_small
+    }
 }
 
 impl<'a> Planning<'a> {
@@ -134,9 +165,9 @@ impl<'a> Planning<'a> {
                 planning.traffic(owner).bytes += bytes;
             }
             if let Some(joining) = partition.joining.filter(|_| is_busy(partition)) {
-                planning.traffic(joining.node).incoming += 1;
+                planning.traffic(joining.node).incoming.add(bytes);
                 if let Some(primary) = partition.primary {
-                    planning.traffic(primary).outgoing += 1;
+                    planning.traffic(primary).outgoing.add(bytes);
                 }
             }
         }
@@ -203,9 +234,10 @@ impl<'a> Planning<'a> {
     /// The next two nodes of which one should give the other a partition: leaving nodes first,
     /// then whoever has the most too many, and to whoever lacks the most.
     fn next_pair(&self, limits: &PlanLimits) -> Option<(NodeId, NodeId)> {
-        let to = self.needy(|id| self.traffic_of(id).incoming < limits.incoming_max)?;
+        let takes = |id| self.traffic_of(id).incoming.has_room(limits.incoming_max, limits);
+        let to = self.needy(takes)?;
         let giving = |(id, share): (&NodeId, &Share)| {
-            let is_free = self.traffic_of(*id).outgoing < limits.outgoing_max;
+            let is_free = self.traffic_of(*id).outgoing.has_room(limits.outgoing_max, limits);
             let may_give = share.surplus() > 0 && is_free && !self.exhausted.contains(id);
             let is_leaving = share.weight == 0;
             may_give.then_some((is_leaving, share.surplus(), std::cmp::Reverse(*id)))
@@ -268,10 +300,10 @@ impl<'a> Planning<'a> {
         let bytes = self.bytes(id);
         self.taken.insert(id);
         let giver = self.traffic(from);
-        giver.outgoing += 1;
+        giver.outgoing.add(bytes);
         giver.bytes = giver.bytes.saturating_sub(bytes);
         let taker = self.traffic(to);
-        taker.incoming += 1;
+        taker.incoming.add(bytes);
         taker.bytes += bytes;
         if let Some(share) = self.shares.get_mut(&from) {
             share.have = share.have.saturating_sub(1);

@@ -27,6 +27,13 @@ pub const LAG_MAX: u64 = 100;
 /// How long a learner has lacked no more than that before it becomes a voter.
 pub const CAUGHT_UP_FOR: Duration = Duration::from_secs(10);
 
+/// How long a learner that is no member of the cluster any more is silent before it is removed: its
+/// process has seen that it was forgotten, and has ended.
+pub const GONE_AFTER: Duration = Duration::from_secs(1);
+
+/// How long such a learner is kept that does not end. It is told when it asks for a lease.
+pub const KEPT_FOR: Duration = Duration::from_secs(10);
+
 /// A change of Raft's group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupChange {
@@ -49,6 +56,8 @@ pub struct Voters {
     last_change: Option<Ticks>,
     /// Since when each learner has been caught up.
     caught_up: BTreeMap<NodeId, Ticks>,
+    /// Since when each learner has been no member of the cluster.
+    forgotten: BTreeMap<NodeId, Ticks>,
     /// When the leadership began, from which silence counts at the earliest.
     since: Ticks,
 }
@@ -56,7 +65,8 @@ pub struct Voters {
 impl Voters {
     /// Begins with a new leadership.
     pub fn new(now: Ticks) -> Self {
-        Voters { last_change: None, caught_up: BTreeMap::new(), since: now }
+        let (caught_up, forgotten) = (BTreeMap::new(), BTreeMap::new());
+        Voters { last_change: None, caught_up, forgotten, since: now }
     }
 
     /// Notes that a change was made, or may have been.
@@ -75,6 +85,7 @@ impl Voters {
         now: Ticks,
     ) -> Option<GroupChange> {
         self.note_caught_up(standing, now);
+        self.note_forgotten(own, standing, table, now);
         let has_stayed = |node: &NodeId| {
             self.caught_up.get(node).is_some_and(|since| now.since(*since) >= CAUGHT_UP_FOR)
         };
@@ -95,8 +106,20 @@ impl Voters {
             let bus = member.addresses.bus.clone();
             return Some(GroupChange::AddLearner { node: *node, bus });
         }
-        let is_gone = |node: &&NodeId| !table.nodes.contains_key(node);
-        standing.learners.iter().find(is_gone).map(|node| GroupChange::RemoveLearner(*node))
+        let is_gone = |(node, since): &(&NodeId, &Ticks)| {
+            let last = last_ok(**node).map_or(self.since, |at| at.max(self.since));
+            now.since(last) >= GONE_AFTER || now.since(**since) >= KEPT_FOR
+        };
+        let gone = self.forgotten.iter().find(is_gone);
+        gone.map(|(node, _)| GroupChange::RemoveLearner(*node))
+    }
+
+    /// The leader itself may be among those that have left; it goes when its process ends.
+    fn note_forgotten(&mut self, own: NodeId, standing: &Standing, table: &State, now: Ticks) {
+        let is_forgotten = |node: &NodeId| *node != own && !table.nodes.contains_key(node);
+        let forgotten = standing.learners.iter().filter(|node| is_forgotten(node));
+        let since = |node: &NodeId| self.forgotten.get(node).copied().unwrap_or(now);
+        self.forgotten = forgotten.map(|node| (*node, since(node))).collect();
     }
 
     fn note_caught_up(&mut self, standing: &Standing, now: Ticks) {
@@ -310,6 +333,24 @@ mod tests {
         cluster.run(20);
         assert_eq!(cluster.standing.voters, ids(&[1]));
         assert_eq!(cluster.standing.learners, ids(&[2]));
+    }
+
+    #[test]
+    fn who_is_no_member_any_more_is_removed_when_it_has_ended_or_had_time_to() {
+        for (ends, within) in [(true, 1..=3), (false, 10..=12)] {
+            let mut cluster = Cluster::data(2);
+            cluster.run(60).table.nodes.remove(&NodeId(2));
+            while cluster.standing.learners == ids(&[2]) {
+                assert!(cluster.seconds < 80);
+                if !ends {
+                    cluster.last_ok.insert(NodeId(2), cluster.clock.after(STEP));
+                }
+                cluster.run(1);
+            }
+            let removed = GroupChange::RemoveLearner(NodeId(2));
+            assert_eq!(cluster.changes.last().unwrap().1, removed);
+            assert!(within.contains(&(cluster.seconds - 60)), "{} s", cluster.seconds - 60);
+        }
     }
 
     #[test]

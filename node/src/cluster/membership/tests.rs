@@ -7,9 +7,10 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::cluster::lease::{LEASE, LeaseAnswer};
 use crate::cluster::raft::memory_transport::MemoryNetwork;
-use crate::cluster::raft::{CallFuture, CallKind, RaftTransport, TransportError};
-use crate::cluster::table::{NodeAddresses, Role};
+use crate::cluster::raft::{CallFuture, CallKind, RaftTransport, Standing, TransportError};
+use crate::cluster::table::{Change, MovePhase, NodeAddresses, PartitionId, Role, StreamSequence};
 
 /// Longer than anything here takes.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -22,14 +23,42 @@ type Places = Arc<Mutex<BTreeMap<String, Probed>>>;
 struct End {
     node: NodeId,
     places: Places,
+    network: MemoryNetwork,
     transport: Arc<dyn RaftTransport>,
     book: Mutex<BTreeMap<NodeId, String>>,
+    granting: Granting,
+}
+
+/// Who grants leases, as long as it runs.
+type Granting = Arc<Mutex<BTreeMap<NodeId, Leases>>>;
+
+#[derive(Debug)]
+struct Nothing;
+
+impl Reports for Nothing {
+    fn partition_bytes(&self) -> Vec<(PartitionId, u64)> {
+        vec![(PartitionId(0), 1)]
+    }
 }
 
 impl Peers for End {
     fn probe<'a>(&'a self, address: &'a str, _limit: Duration) -> Probing<'a> {
         let found = self.places.lock().unwrap().get(address).copied();
         Box::pin(async move { found.ok_or(Unprobed::Silent) })
+    }
+
+    fn ask_lease(&self, leader: NodeId, request: LeaseRequest, limit: Duration) -> Asking<'_> {
+        Box::pin(async move {
+            let asked = async {
+                let leases = self.granting.lock().unwrap().get(&leader).cloned()?;
+                self.network.carry(self.node, leader).await.then_some(())?;
+                let request = LeaseRequest::decode(&request.encode()).unwrap();
+                let answer = leases.request(request).await;
+                self.network.carry(leader, self.node).await.then_some(())?;
+                Some(LeaseAnswer::decode(&answer.encode()).unwrap())
+            };
+            clock::within(Some(limit), asked).await.flatten()
+        })
     }
 
     fn set_peers(&self, addresses: &BTreeMap<NodeId, String>) {
@@ -67,14 +96,16 @@ impl RaftTransport for End {
 /// A node that runs.
 struct Node {
     consensus: Consensus,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<Left, MembershipError>>,
     address: String,
+    lease: watch::Receiver<Lease>,
 }
 
 /// Nodes, whose directories stay when they stop.
 struct Cluster {
     network: MemoryNetwork,
     places: Places,
+    granting: Granting,
     dirs: Vec<TempDir>,
     nodes: Vec<Option<Node>>,
     seeds: Vec<String>,
@@ -87,6 +118,7 @@ impl Cluster {
         Cluster {
             network: MemoryNetwork::new(3),
             places: Places::default(),
+            granting: Granting::default(),
             dirs: (0..count).map(|_| tempfile::tempdir().unwrap()).collect(),
             nodes: (0..count).map(|_| None).collect(),
             seeds: vec!["first:0".to_owned(), "second:0".to_owned()],
@@ -102,9 +134,7 @@ impl Cluster {
         let identity = directory.identity();
         let (node, cluster) = (NodeId(identity.node), identity.cluster.map(ClusterId));
         self.places.lock().unwrap().insert(address.to_owned(), Probed { node, cluster });
-        let (places, book) = (Arc::clone(&self.places), Mutex::default());
-        let transport = self.network.transport(node);
-        let end = Arc::new(End { node, places, transport, book });
+        let end = self.end(node);
         let transport: Arc<dyn RaftTransport> = Arc::clone(&end) as _;
         let consensus = Consensus::start(directory, transport).await.unwrap();
         self.network.attach(node, consensus.clone());
@@ -117,20 +147,36 @@ impl Cluster {
             role: Role::Data,
         };
         let seeds = self.seeds.clone();
-        let mut membership = Membership::new(consensus.clone(), end, seeds, announcement);
+        let leases = Leases::new(consensus.clone());
+        self.granting.lock().unwrap().insert(node, leases.clone());
+        let reports = Arc::new(Nothing);
+        let mut membership =
+            Membership::new(consensus.clone(), leases, end, reports, seeds, announcement);
+        let lease = membership.lease();
         let new_cluster = ClusterId(self.incarnation.into());
         let running = tokio::spawn(async move {
-            membership.bootstrap(new_cluster).await.unwrap();
-            // Ends with consensus.
-            let _ = membership.run().await;
+            membership.bootstrap(new_cluster).await?;
+            membership.run().await
         });
         let address = address.to_owned();
-        self.nodes[number] = Some(Node { consensus, running, address });
+        self.nodes[number] = Some(Node { consensus, running, address, lease });
+    }
+
+    fn end(&self, node: NodeId) -> Arc<End> {
+        Arc::new(End {
+            node,
+            places: Arc::clone(&self.places),
+            network: self.network.clone(),
+            transport: self.network.transport(node),
+            book: Mutex::default(),
+            granting: Arc::clone(&self.granting),
+        })
     }
 
     async fn stop(&mut self, number: usize) {
         let node = self.nodes[number].take().unwrap();
         node.running.abort();
+        self.granting.lock().unwrap().remove(&node.consensus.node());
         self.network.detach(node.consensus.node());
         self.places.lock().unwrap().remove(&node.address);
         node.consensus.stop().await.unwrap();
@@ -241,12 +287,13 @@ async fn a_node_without_other_seeds_is_a_cluster_and_two_of_them_refuse_each_oth
     clock::within(Some(LIMIT), both).await.expect("both have noted their clusters");
     cluster.stop(0).await;
     let directory = RaftDirectory::open(cluster.dirs[0].path(), 9).unwrap();
-    let (node, places) = (NodeId(directory.identity().node), Arc::clone(&cluster.places));
-    let transport = cluster.network.transport(node);
-    let end = Arc::new(End { node, places, transport, book: Mutex::default() });
+    let node = NodeId(directory.identity().node);
+    let end = cluster.end(node);
     let consensus = Consensus::start(directory, Arc::clone(&end) as _).await.unwrap();
     let announcement = announced(&consensus.table().borrow().nodes[&node]);
-    let mut membership = Membership::new(consensus, end, vec!["b:0".to_owned()], announcement);
+    let (leases, seeds) = (Leases::new(consensus.clone()), vec!["b:0".to_owned()]);
+    let reports = Arc::new(Nothing);
+    let mut membership = Membership::new(consensus, leases, end, reports, seeds, announcement);
     let refused = membership.bootstrap(ClusterId(77)).await.unwrap_err();
     assert!(refused.to_string().contains("the seed b:0 is in cluster"), "{refused}");
 }
@@ -288,35 +335,198 @@ fn each_change_of_membership_is_one_line_and_nothing_else_is() {
     assert_eq!(change(up), ["node 0000000000000002 at a:0 is up"]);
 }
 
-#[test]
-fn a_member_is_down_when_it_was_called_and_silent_for_long_enough() {
-    let announcement = |incarnation| Announcement {
-        incarnation: Incarnation(incarnation),
-        addresses: NodeAddresses::default(),
-        zone: String::new(),
-        weight: 100,
-        role: Role::Data,
-    };
-    let (one, two) = (NodeId(1), NodeId(2));
-    let mut table = State::new();
-    let cluster = ClusterId(1);
-    let create = Entry::Create { cluster, node: one, announcement: announcement(1) };
-    let join = Entry::NodeJoin { node: two, announcement: announcement(7) };
-    for (index, entry) in [create, join].iter().enumerate() {
-        assert!(super::super::table::apply(&mut table, index as u64, entry).is_success());
+/// Carries out the moves of a table as the nodes will: every step is an entry.
+async fn make_moves(cluster: &Cluster) {
+    let Some(node) = cluster.running().find(|node| node.standing().claims_lead) else { return };
+    let table = Arc::clone(&node.table().borrow());
+    let mut steps = tokio::task::JoinSet::new();
+    for (partition, at) in table.numbered() {
+        let (Some(joining), Some(from)) = (at.joining, at.primary) else { continue };
+        let (move_id, to, sequence) = (joining.move_id, joining.node, StreamSequence::default());
+        let change = match joining.phase {
+            MovePhase::Copying => Change::JoinIsr { move_id },
+            MovePhase::InSync => Change::Switch { move_id, from, to, sequence },
+            MovePhase::Dropping => Change::ShrinkIsr { remove: joining.drop.unwrap() },
+        };
+        let entry = Entry::Partition { partition, expect_epoch: at.epoch, change };
+        let node = node.clone();
+        steps.spawn(async move { node.propose(entry, PROPOSE_LIMIT).await });
     }
-    let start = Ticks::now();
-    let mut called = BTreeMap::new();
-    let mut silent = |seconds: u64, others: &[NodeId], answered: Option<u64>| {
-        let at = |seconds| start.after(Duration::from_secs(seconds));
-        let last_ok = |_| answered.map(at);
-        silent_members(&table, others.iter(), &mut called, last_ok, at(seconds))
+    while steps.join_next().await.is_some() {}
+}
+
+impl Cluster {
+    /// Makes moves until the table of all that run is as wanted.
+    async fn moves_until(&self, wanted: impl Fn(&State) -> bool) {
+        let reached = async {
+            loop {
+                let is_wanted = |node: &Consensus| wanted(&node.table().borrow());
+                if self.running().all(is_wanted) {
+                    return;
+                }
+                make_moves(self).await;
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if clock::within(Some(LIMIT), reached).await.is_none() {
+            let standing =
+                |node: &Consensus| (node.standing(), node.table().borrow().nodes.clone());
+            panic!("not reached: {:#?}", self.running().map(standing).collect::<Vec<_>>());
+        }
+    }
+
+    fn place_of(&self, node: NodeId) -> usize {
+        let is_it = |at: &Option<Node>| at.as_ref().is_some_and(|at| at.consensus.node() == node);
+        self.nodes.iter().position(is_it).unwrap()
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        let leads = |node: &&Consensus| node.standing().claims_lead;
+        self.running().find(leads).map(Consensus::node)
+    }
+
+    /// Lets a node leave, and waits until its membership has ended by itself.
+    async fn drain(&mut self, place: usize) {
+        let leaving = self.nodes[place].as_ref().unwrap().consensus.clone();
+        let entry = Entry::NodeLeaving { node: leaving.node() };
+        let left = async {
+            while leaving.propose(entry.clone(), PROPOSE_LIMIT).await.is_err() {}
+            while !self.nodes[place].as_ref().unwrap().running.is_finished() {
+                make_moves(self).await;
+                clock::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let left = clock::within(Some(LIMIT), left).await;
+        left.unwrap_or_else(|| panic!("it stays: {:#?}", leaving.standing()));
+        let node = self.nodes[place].as_mut().unwrap();
+        assert_eq!((&mut node.running).await.unwrap().unwrap(), Left);
+        assert_eq!(*node.lease.borrow(), Lease::default());
+        self.stop(place).await;
+    }
+}
+
+fn shares(table: &State) -> Vec<usize> {
+    let owned = |node| table.partitions.iter().filter(|at| at.primary == Some(node)).count();
+    table.nodes.keys().copied().map(owned).collect()
+}
+
+fn is_settled(table: &State) -> bool {
+    !super::super::leader::is_open(table)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_of_one_has_its_lease_at_once_also_after_a_restart() {
+    let mut cluster = Cluster::of(1);
+    cluster.seeds = vec![];
+    for _ in 0..2 {
+        cluster.start(0, "a:0").await;
+        let lease = &mut cluster.nodes[0].as_mut().unwrap().lease;
+        let leased = lease.wait_for(|lease| lease.is_valid(Ticks::now()));
+        clock::within(Some(LIMIT), leased).await.expect("a lease").unwrap();
+        cluster.stop(0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_cut_off_loses_its_lease_and_the_others_keep_theirs() {
+    let mut cluster = Cluster::of(3);
+    for (number, address) in ADDRESSES.into_iter().take(3).enumerate() {
+        cluster.start(number, address).await;
+    }
+    let has_voters = |node: &Consensus| {
+        let standing = node.standing();
+        standing.voters.len() == 3 && !standing.is_changing
     };
-    assert_eq!(silent(100, &[], None), [], "not called yet");
-    assert_eq!(silent(101, &[two], None), []);
-    assert_eq!(silent(102, &[two], None), []);
-    assert_eq!(silent(104, &[two], Some(103)), []);
-    assert_eq!(silent(106, &[two], Some(103)), [(two, Incarnation(7))]);
-    assert_eq!(silent(107, &[], Some(103)), []);
-    assert_eq!(silent(108, &[two], Some(103)), [], "silence begins anew");
+    cluster.moves_until(|table| up(table) == 3 && is_settled(table)).await;
+    let all_vote = async {
+        while !cluster.running().all(has_voters) {
+            clock::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    clock::within(Some(LIMIT), all_vote).await.expect("all three vote");
+    for node in cluster.nodes.iter_mut().flatten() {
+        let leased = node.lease.wait_for(|lease| lease.is_valid(Ticks::now()));
+        clock::within(Some(LIMIT), leased).await.expect("a lease").unwrap();
+    }
+    // Once the leader is cut off, and once another one.
+    for is_leader in [true, false] {
+        let leader = cluster.leader().unwrap();
+        let ids: Vec<NodeId> = cluster.running().map(Consensus::node).collect();
+        let alone = *ids.iter().find(|node| (**node == leader) == is_leader).unwrap();
+        let place = cluster.place_of(alone);
+        cluster.network.isolate(alone);
+        let before = Ticks::now();
+        let lease = &mut cluster.nodes[place].as_mut().unwrap().lease;
+        let until = lease.borrow().until.unwrap();
+        assert!(until <= before.after(LEASE), "it lasts no longer than from the last question");
+        let ended = lease.wait_for(|lease| lease.until.is_none());
+        clock::within(Some(LIMIT), ended).await.expect("its lease ends").unwrap();
+        for other in ids.into_iter().filter(|node| *node != alone) {
+            let place = cluster.place_of(other);
+            let lease = &mut cluster.nodes[place].as_mut().unwrap().lease;
+            let renewed = lease.wait_for(|lease| lease.until > Some(before.after(LEASE)));
+            clock::within(Some(LIMIT), renewed).await.expect("it is renewed").unwrap();
+        }
+        cluster.network.heal();
+        let lease = &mut cluster.nodes[place].as_mut().unwrap().lease;
+        let leased = lease.wait_for(|lease| lease.is_valid(Ticks::now()));
+        clock::within(Some(LIMIT), leased).await.expect("a lease again").unwrap();
+        cluster.reaches(|table| up(table) == 3).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_and_then_the_one_that_votes_leaves() {
+    for voter_leaves in [true, false] {
+        let mut cluster = Cluster::of(2);
+        for (number, address) in ADDRESSES.into_iter().take(2).enumerate() {
+            cluster.start(number, address).await;
+        }
+        cluster.moves_until(|table| up(table) == 2 && is_settled(table)).await;
+        let leader = cluster.place_of(cluster.leader().unwrap());
+        let leaving = if voter_leaves { leader } else { 1 - leader };
+        cluster.drain(leaving).await;
+        let stays = cluster.nodes[1 - leaving].as_ref().unwrap().consensus.clone();
+        let table = cluster.reaches(|table| table.nodes.len() == 1).await;
+        assert_eq!(shares(&table), [1024]);
+        let alone = async {
+            while !stays.standing().voters.iter().eq([&stays.node()])
+                || !stays.standing().learners.is_empty()
+            {
+                clock::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        clock::within(Some(LIMIT), alone).await.expect("raft's group is this node alone");
+        let last = Entry::NodeLeaving { node: stays.node() };
+        let refused = Ok(Outcome::Refused(Refusal::LastDataNode(stays.node())));
+        assert_eq!(stays.propose(last, LIMIT).await, refused);
+        // A process that is started again with the directory of a node that has left is told so.
+        cluster.start(leaving, "again:0").await;
+        let told = &mut cluster.nodes[leaving].as_mut().unwrap().running;
+        let told = clock::within(Some(LIMIT), told).await.expect("it is told");
+        assert_eq!(told.unwrap().unwrap(), Left);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_leave_one_after_the_other_until_one_node_is_left() {
+    let mut cluster = Cluster::of(4);
+    for (number, address) in ADDRESSES.into_iter().take(4).enumerate() {
+        cluster.start(number, address).await;
+    }
+    cluster.moves_until(|table| up(table) == 4 && is_settled(table)).await;
+    assert_eq!(shares(&cluster.running().next().unwrap().table().borrow()), [256; 4]);
+    for left in [3, 2, 1] {
+        let leader = async {
+            loop {
+                match cluster.leader() {
+                    Some(leader) => return leader,
+                    None => clock::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        };
+        let leader = clock::within(Some(LIMIT), leader).await.expect("a leader");
+        cluster.drain(cluster.place_of(leader)).await;
+        cluster.reaches(|table| table.nodes.len() == left && up(table) == left).await;
+    }
 }

@@ -22,7 +22,7 @@ use super::limits::{
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::network::{Contacts, Network};
-use super::standing::Standing;
+use super::standing::{Standing, StandingWatch};
 use super::transport::{CallKind, RaftTransport};
 use super::{RaftNode, TypeConfig};
 use crate::cluster::table::{Announcement, ClusterId, Entry, NodeId, Outcome, State};
@@ -109,10 +109,9 @@ impl Consensus {
         Standing::of(&self.raft.metrics().borrow())
     }
 
-    /// Waits until what the node knows of Raft's group may have changed, at most so long.
-    pub async fn standing_changed(&self, limit: Duration) {
-        // Whether it changed or the time is over: the caller looks in both cases.
-        let _ = within(limit, self.raft.metrics().changed()).await;
+    /// Returns a watch on that.
+    pub fn watch_standing(&self) -> StandingWatch {
+        StandingWatch(self.raft.metrics())
     }
 
     /// Returns when other nodes last answered.

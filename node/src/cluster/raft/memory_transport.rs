@@ -85,7 +85,7 @@ impl MemoryNetwork {
     }
 
     /// Takes a message from one node to another: `false` if it is lost.
-    async fn carry(&self, from: NodeId, to: NodeId) -> bool {
+    pub async fn carry(&self, from: NodeId, to: NodeId) -> bool {
         let delay = self.lock().delay;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

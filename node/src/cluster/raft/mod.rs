@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::handle::{Consensus, ConsensusError, ProposeError};
 pub use self::network::Contacts;
-pub use self::standing::Standing;
+pub use self::standing::{Standing, StandingWatch};
 pub use self::transport::{CallFuture, CallKind, RaftTransport, TransportError};
 use super::table::{Entry, NodeId, Outcome};
 

@@ -4,9 +4,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::{RaftMetrics, ServerState};
+use tokio::sync::watch;
 
 use super::RaftNode;
 use crate::cluster::table::NodeId;
+
+/// Says when what a node knows of Raft's group may have changed.
+#[derive(Debug, Clone)]
+pub struct StandingWatch(pub(super) watch::Receiver<RaftMetrics<NodeId, RaftNode>>);
+
+impl StandingWatch {
+    /// Returns what the node knows now.
+    pub fn standing(&mut self) -> Standing {
+        Standing::of(&self.0.borrow_and_update())
+    }
+
+    /// Waits until that may have changed since [`standing`](Self::standing) was called. A leader's
+    /// changes several times a second.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Consensus has ended, so nothing changes any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
 
 /// What a node believes of Raft's group. Any of it may be out of date: a leader that was cut off
 /// goes on believing that it leads.

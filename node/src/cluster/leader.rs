@@ -1,0 +1,215 @@
+//! What the leader sees to: that each partition is where it should be, and that who has left is
+//! forgotten.
+//!
+//! Pure: [`Driver::look`] gets what the leader knows and the time, and returns what to propose.
+//! All of it may be proposed at once, and again: what comes too late does nothing.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::lease::LEASE_OVER;
+use super::planner::{PlanInput, PlanLimits, moves_left, plan};
+use super::raft::Standing;
+use super::table::{
+    Entry, Incarnation, MoveId, NodeId, PARTITIONS, PartitionId, Role, State, Status,
+};
+use crate::clock::Ticks;
+
+/// How long a member does not answer the leader before the table says that it is down.
+pub const DOWN_AFTER: Duration = Duration::from_secs(2);
+
+/// How long a member does not answer before nothing new is begun.
+pub const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+
+/// How long a partition rests whose move has failed; each failure doubles it.
+pub const REST_MIN: Duration = Duration::from_secs(1);
+
+/// The longest rest.
+pub const REST_MAX: Duration = Duration::from_secs(30);
+
+/// The bytes of the partitions, as their primaries have told this leader.
+#[derive(Debug, Clone, Default)]
+pub struct Sizes {
+    bytes: Vec<u64>,
+    told: BTreeSet<NodeId>,
+}
+
+impl Sizes {
+    /// Notes what a member has told of those partitions that are its own.
+    pub fn note(&mut self, table: &State, node: NodeId, report: &[(PartitionId, u64)]) {
+        self.told.insert(node);
+        self.bytes.resize(PARTITIONS.into(), 0);
+        for (id, bytes) in report {
+            let is_primary = table.partition(*id).is_some_and(|at| at.primary == Some(node));
+            if is_primary && let Some(known) = self.bytes.get_mut(usize::from(id.0)) {
+                *known = *bytes;
+            }
+        }
+    }
+
+    /// Whether all nodes that serve something have told of it.
+    pub fn are_known(&self, table: &State) -> bool {
+        let mut owners = table.partitions.iter().filter_map(|partition| partition.primary);
+        owners.all(|node| self.told.contains(&node) || !table.is_up(node))
+    }
+}
+
+/// What the leader knows.
+pub struct Seen<'a> {
+    /// This node.
+    pub own: NodeId,
+    /// Raft's group.
+    pub standing: &'a Standing,
+    /// The table.
+    pub table: &'a State,
+    /// What the nodes have reported.
+    pub sizes: &'a Sizes,
+    /// When a node last answered this one.
+    pub last_ok: &'a dyn Fn(NodeId) -> Option<Ticks>,
+}
+
+/// What a leader remembers of the table. Begins anew with each leadership.
+#[derive(Debug)]
+pub struct Driver {
+    limits: PlanLimits,
+    since: Ticks,
+    members: BTreeMap<NodeId, (Incarnation, Status)>,
+    members_changed: Ticks,
+    /// The last move of each partition that ended.
+    ended: Vec<Option<MoveId>>,
+    failures: BTreeMap<PartitionId, Failures>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failures {
+    count: u32,
+    last: Ticks,
+}
+
+impl Failures {
+    fn rest(self) -> Duration {
+        REST_MIN.saturating_mul(1 << (self.count - 1).min(5)).min(REST_MAX)
+    }
+}
+
+impl Driver {
+    /// Begins with a new leadership.
+    pub fn new(table: &State, limits: PlanLimits, now: Ticks) -> Self {
+        Driver {
+            limits,
+            since: now,
+            members: members(table),
+            members_changed: now,
+            ended: ended(table).collect(),
+            failures: BTreeMap::new(),
+        }
+    }
+
+    /// Returns what to propose now.
+    pub fn look(
+        &mut self,
+        seen: &Seen<'_>,
+        now: Ticks,
+        new_move: &mut dyn FnMut() -> MoveId,
+    ) -> Vec<Entry> {
+        self.note(seen.table, now);
+        let mut entries = forgotten(seen);
+        // Without sizes, more could move at once than the network should carry.
+        if !seen.sizes.are_known(seen.table) && now.since(self.since) < LEASE_OVER {
+            return entries;
+        }
+        let resting = self.failures.iter().filter(|(_, at)| now.since(at.last) < at.rest());
+        let resting = resting.map(|(id, _)| *id).collect();
+        let input = PlanInput {
+            state: seen.table,
+            bytes: &seen.sizes.bytes,
+            since_change: now.since(self.members_changed),
+            any_suspect: any_suspect(seen, now),
+            resting: &resting,
+        };
+        entries.extend(plan(&input, &self.limits, new_move));
+        entries
+    }
+
+    fn note(&mut self, table: &State, now: Ticks) {
+        let members = members(table);
+        if members != self.members {
+            self.members = members;
+            self.members_changed = now;
+        }
+        for ((id, partition), known) in table.numbered().zip(&mut self.ended) {
+            let Some(ended) = partition.ended.filter(|ended| Some(ended.move_id) != *known) else {
+                continue;
+            };
+            *known = Some(ended.move_id);
+            if ended.completed {
+                self.failures.remove(&id);
+            } else {
+                let failures = self.failures.entry(id).or_insert(Failures { count: 0, last: now });
+                *failures = Failures { count: failures.count + 1, last: now };
+            }
+        }
+    }
+}
+
+/// Whether the leader has to look again soon: something moves, should move, or is to leave.
+pub fn is_open(table: &State) -> bool {
+    table.nodes.values().any(|member| member.status.is_leaving())
+        || table.partitions.iter().any(|at| at.joining.is_some() || at.isr.is_empty())
+        || moves_left(table) > 0
+}
+
+fn members(table: &State) -> BTreeMap<NodeId, (Incarnation, Status)> {
+    let member = table.nodes.iter();
+    member.map(|(node, member)| (*node, (member.incarnation, member.status))).collect()
+}
+
+fn ended(table: &State) -> impl Iterator<Item = Option<MoveId>> {
+    table.partitions.iter().map(|partition| partition.ended.map(|ended| ended.move_id))
+}
+
+/// Members that have left: they hold nothing, and do not vote any more. Until another one votes in
+/// its place, a node stays.
+fn forgotten(seen: &Seen<'_>) -> Vec<Entry> {
+    let votes = |node: &NodeId| seen.standing.is_changing || seen.standing.voters.contains(node);
+    let leaving = seen.table.nodes.iter().filter(|(_, member)| member.status.is_leaving());
+    let gone = leaving.filter(|(node, _)| !votes(node) && seen.table.held_by(**node).is_none());
+    gone.map(|(node, _)| Entry::NodeForget { node: *node }).collect()
+}
+
+/// Whether a member that should answer has not for a moment, or cannot hear of the table yet.
+fn any_suspect(seen: &Seen<'_>, now: Ticks) -> bool {
+    let is_suspect = |node: NodeId| {
+        let answers = (seen.last_ok)(node).is_some_and(|at| now.since(at) < SUSPECT_AFTER);
+        node != seen.own && !(answers && seen.standing.is_member(node))
+    };
+    let data = |role: Role| role == Role::Data;
+    let mut running =
+        seen.table.nodes.iter().filter(|(_, member)| member.status.is_up() && data(member.role));
+    running.any(|(node, _)| is_suspect(*node))
+}
+
+/// Returns the members that the table takes for running, and that have not answered the leader's
+/// calls for [`DOWN_AFTER`]. Who is not called yet is not judged. `others` are those that are
+/// called now, and `called` remembers since when.
+pub fn silent_members<'a>(
+    table: &State,
+    others: impl Iterator<Item = &'a NodeId>,
+    called: &mut BTreeMap<NodeId, Ticks>,
+    last_ok: impl Fn(NodeId) -> Option<Ticks>,
+    now: Ticks,
+) -> Vec<(NodeId, Incarnation)> {
+    *called = others.map(|node| (*node, called.get(node).copied().unwrap_or(now))).collect();
+    let mut silent = Vec::new();
+    for (node, since) in called.iter() {
+        let last = last_ok(*node).map_or(*since, |at| at.max(*since));
+        let member = table.nodes.get(node).filter(|member| member.status.is_up());
+        if let Some(member) = member.filter(|_| now.since(last) > DOWN_AFTER) {
+            silent.push((*node, member.incarnation));
+        }
+    }
+    silent
+}
