@@ -25,6 +25,7 @@ step_campaigns() {
   "$python" scripts/bad_clients.py --node "$node" --short
   "$python" scripts/disk_full.py --node "$node"
   "$python" scripts/clients.py --node "$node"
+  scripts/cluster_smoke.sh "$node"
 }
 
 steps=("$@")

@@ -50,6 +50,14 @@ impl Ticks {
         Ticks(self.0.saturating_add(raw_of(time)))
     }
 
+    /// The point before all others.
+    pub const fn begin() -> Self {
+        Ticks(0)
+    }
+
+    /// The point that never comes.
+    pub const NEVER: Ticks = Ticks(u64::MAX);
+
     /// Raw counter steps from `earlier` to `self`, to be summed and converted later.
     #[inline]
     pub fn raw_since(self, earlier: Ticks) -> u64 {
@@ -104,6 +112,22 @@ impl SharedTicks {
         SharedTicks(AtomicU64::new(Ticks::now().0))
     }
 
+    /// Returns this point, to begin with.
+    pub fn at(point: Ticks) -> Self {
+        SharedTicks(AtomicU64::new(point.0))
+    }
+
+    /// Sets the point.
+    pub fn set(&self, point: Ticks) {
+        self.0.store(point.0, Relaxed);
+    }
+
+    /// The point.
+    #[inline]
+    pub fn get(&self) -> Ticks {
+        Ticks(self.0.load(Relaxed))
+    }
+
     /// Sets the point to the present.
     #[inline]
     pub fn touch(&self) {
@@ -149,6 +173,11 @@ pub fn nonce() -> std::io::Result<[u8; 32]> {
 /// Waits.
 pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+/// Waits until a point of time.
+pub async fn sleep_until(point: Ticks) {
+    sleep(point.since(Ticks::now())).await;
 }
 
 /// Waits for a future, at most so long if there is a limit; `None` when the time is over.

@@ -6,10 +6,11 @@
 //! to the operation log, and the connection writes the replies in request order.
 //!
 //! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
-//! [`node`], [`monitor`], [`cluster`], [`start`], [`config`], [`logger`], [`process`],
+//! [`node`], [`monitor`], [`cluster`], [`start`], [`cli`], [`config`], [`logger`], [`process`],
 //! [`limits`], [`clock`].
 
 pub mod actors;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod command;

@@ -90,6 +90,17 @@ const _: () = assert!(LOG_QUEUE_BYTES_RESUME < LOG_QUEUE_BYTES_MAX);
 /// How far `KEYS` and `SCAN` go in one visit of a shard: a few ms of its time.
 pub const WALK_SLICE: WalkLimits = WalkLimits { keys: 16 * 1024, slots: 4096 };
 
+/// How often `FLUSHALL` over several nodes is done again while partitions move, and how long
+/// between two times: longer than it takes until a node knows of a move.
+pub const FLUSH_ATTEMPTS_MAX: usize = 50;
+
+/// See [`FLUSH_ATTEMPTS_MAX`].
+pub const FLUSH_PAUSE: Duration = Duration::from_millis(200);
+
+/// Partitions that a node goes through for one `SCAN` over all nodes: a sixteenth of all, so that
+/// an iteration over nearly empty nodes takes few calls.
+pub const SCANNED_PARTITIONS_MAX: usize = 64;
+
 /// Steps of one slice of active expiry: a step is a segment passed or a key looked at. About
 /// 1 ms.
 pub const EXPIRY_SLICE_STEPS: usize = 20 * 1024;
@@ -102,3 +113,42 @@ pub const EXPIRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The same while much is due: a quarter of the shard's time at most.
 pub const EXPIRY_PAUSE_BUSY: Duration = Duration::from_millis(3);
+
+/// Bytes of a move's stream that wait in the source's shard at which commands on the partition
+/// wait as well, so that the rest of the stream gets shorter and the move ends; and the bytes at
+/// which they go on.
+pub const MOVE_BACKLOG_BYTES_MAX: usize = 1024 * 1024;
+
+/// See [`MOVE_BACKLOG_BYTES_MAX`].
+pub const MOVE_BACKLOG_BYTES_RESUME: usize = 256 * 1024;
+
+/// Bytes of a move's stream that are sent and not answered yet, above which the source waits.
+pub const MOVE_WINDOW_BYTES: usize = 2 * 1024 * 1024;
+
+/// Longest request of a move's stream; a chunk that is longer takes several.
+pub const MOVE_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Partitions of a node that are frozen at a time.
+pub const MOVES_FROZEN_MAX: usize = 4;
+
+/// Bytes of chunks that have not arrived whole, of all moves to a node.
+pub const MOVES_CUT_BYTES_MAX: usize = 2 << 30;
+
+/// How long a node that is to receive a partition may take to hear so from the table.
+pub const MOVE_KNOWN_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a node may take for a chunk before the move is cancelled.
+pub const MOVE_CHUNK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the source waits for `Switch` before it proposes `CancelMove`.
+pub const MOVE_SWITCH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long each proposal of `CancelMove` waits before the next one.
+pub const MOVE_CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a value may change while it is copied in pieces before its writers wait.
+pub const MOVE_RESTARTS_MAX: u32 = 3;
+
+const _: () = assert!(MOVE_BACKLOG_BYTES_RESUME < MOVE_BACKLOG_BYTES_MAX);
+const _: () =
+    assert!(MOVE_REQUEST_BYTES_MAX < distcache_protocol::limits::PEER_DATA_BODY_BYTES_MAX);

@@ -1,10 +1,11 @@
-//! The node's program: reads the configuration, then runs a node or prints what was asked for.
+//! The node's program: reads the configuration, then runs a node, asks a running cluster, or
+//! prints what was asked for.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use distcache_node::config::{self, Launch, LaunchError};
-use distcache_node::start;
+use distcache_node::{cli, start};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
 fn launch() -> anyhow::Result<()> {
     match config::launch(std::env::args_os(), std::env::vars_os())? {
         Launch::Run { config, warnings } => Ok(start::run(config, &warnings)?),
+        Launch::Cluster(request) => Ok(cli::run(&request)?),
         Launch::Print(text) => match std::io::stdout().write_all(text.as_bytes()) {
             // A reader that has seen enough, such as `head`, is no failure.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

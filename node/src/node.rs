@@ -8,10 +8,9 @@ use tokio::sync::{Notify, oneshot};
 use crate::actors::oplog::LogHandle;
 use crate::actors::shard::{ShardHandle, Stopped};
 use crate::clock::{self, Ticks};
-use crate::cluster::table::{Announcement, ClusterId, Incarnation, NodeAddresses, NodeId, Role};
-use crate::cluster::view::{self, Cluster, ClusterView};
+use crate::cluster::view::{Cluster, ClusterView};
 use crate::command::TABLE;
-use crate::config::{Config, LiveConfig};
+use crate::config::LiveConfig;
 use crate::keyspace::KeyHasher;
 use crate::monitor::Monitor;
 use crate::oplog::load::LoadProgress;
@@ -24,9 +23,6 @@ use crate::shard::memory::MemoryUsage;
 
 /// The Redis whose commands and replies this node has; clients decide by it what they may use.
 pub const REDIS_VERSION: &str = "7.2.4";
-
-/// A node's share of the data relative to others', as the table has it: the usual one.
-const WEIGHT: u32 = 100;
 
 /// What all connections of a node share.
 pub struct Node {
@@ -58,6 +54,8 @@ pub struct Ports {
     pub client: u16,
     /// For clients that know the slots.
     pub direct: u16,
+    /// For other nodes.
+    pub bus: u16,
 }
 
 /// What a node is made of beside its shards.
@@ -97,14 +95,14 @@ pub struct NodeParts {
 }
 
 impl NodeParts {
-    /// Returns the parts of a node with this many threads.
-    pub fn new(config: Arc<LiveConfig>, threads: usize, ports: Ports) -> Self {
+    /// Returns the parts of a node with this many threads that sees the cluster like this.
+    pub fn new(config: Arc<LiveConfig>, threads: usize, ports: Ports, view: ClusterView) -> Self {
         let digits = || format!("{:016x}", clock::random_seed());
         let mut run_id = digits() + &digits() + &digits();
         run_id.truncate(40);
         let clients: Arc<Registry> = Arc::default();
         let monitor = Arc::new(Monitor::new(clients.clone(), &config.current()));
-        let cluster = Cluster::new(alone(&config.current(), ports));
+        let cluster = Cluster::new(view);
         NodeParts {
             config,
             hasher: KeyHasher::new(clock::random_seed()),
@@ -124,26 +122,6 @@ impl NodeParts {
             started_ticks: Ticks::now(),
         }
     }
-}
-
-/// The cluster of one node that this one is before it finds others.
-fn alone(config: &Config, ports: Ports) -> ClusterView {
-    let host = config.announced_host().unwrap_or_default();
-    let addresses = NodeAddresses {
-        bus: String::new(),
-        client: view::address(&host, ports.client),
-        direct: view::address(&host, ports.direct),
-        http: String::new(),
-    };
-    let announcement = Announcement {
-        incarnation: Incarnation(clock::random_seed()),
-        addresses,
-        zone: String::new(),
-        weight: WEIGHT,
-        role: Role::Data,
-    };
-    let cluster = u128::from(clock::random_seed()) << 64 | u128::from(clock::random_seed());
-    ClusterView::alone(ClusterId(cluster), NodeId(clock::random_seed()), announcement)
 }
 
 impl Node {

@@ -2,17 +2,26 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
+use distcache_recovery::raft_directory::RaftDirectory;
 use distcache_recovery::{LogError, OpenMode, Replay};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::actors::oplog::LogHandle;
 use crate::actors::shard::{Shard, ShardHandle};
+use crate::clock;
+use crate::cluster::addresses;
+use crate::cluster::membership::Left;
+use crate::cluster::run::{ClusterError, ClusterPart, Process};
+use crate::cluster::table::{Incarnation, NodeId, State};
+use crate::cluster::view::ClusterView;
 use crate::config::{Config, LiveConfig};
 use crate::keyspace::{Keyspace, ShardId};
 use crate::node::{Node, NodeParts, Ports};
@@ -43,6 +52,9 @@ pub enum StartError {
     /// The log cannot be read, is another node's, or could not be closed in order.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The node has no part in a cluster, or lost it.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// A thread or a signal handler was refused by the system.
     #[error("starting: {0}")]
     System(#[from] io::Error),
@@ -70,50 +82,78 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     let config = live.current();
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     allow_clients(config.maxclients);
-    let listeners = listen(&config.bind, config.port, config.tcp_backlog)?;
-    let client = port_of(&listeners)?;
-    let direct_port = config.direct_port(config.port);
-    let direct_listeners = listen(&config.bind, direct_port, config.tcp_backlog)?;
-    let ports = Ports { client, direct: port_of(&direct_listeners)? };
+    let sockets = Sockets::open(&config)?;
+    let ports = sockets.ports;
+    let directory = open_raft(&config).await?;
+    let incarnation = Incarnation(clock::random_seed());
+    let process = Process {
+        node: NodeId(directory.identity().node),
+        announcement: addresses::announcement(&config, ports, sockets.bus_ip, incarnation),
+        is_new: directory.identity().cluster.is_none(),
+    };
     let arbiters = start_arbiters(config.shard_count())?;
     let log_arbiter = Arbiter::try_new()?;
     let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
-    let parts = NodeParts::new(live, handles.len(), ports);
+    let view = ClusterView::new(process.node, State::new(), false);
+    let parts = NodeParts::new(live, handles.len(), ports, view);
     let log = config.oplog.then(|| {
         let status = LogStatus::new(config.fsync);
         LogHandle::start(&log_arbiter.handle(), status, parts.monitor.clone())
     });
     let shards = start_shards(&parts, &handles, log.as_ref());
     let node = Arc::new(Node::new(parts, shards, log));
-    // Opened before anything is promised: it may be another node's directory.
+    // Until the node has its keys, and knows which of them are its own.
+    node.loading.set_active(true);
     let replay = open_log(&node, &config).await?;
+    let starting =
+        ClusterPart::start(node.clone(), process, directory, sockets.bus, handles.clone());
+    let mut cluster = starting.await?;
     write_ports(&config, ports)?;
     let mut tasks = vec![actix_rt::spawn(sweep::run(node.clone()))];
-    for (access, listeners) in [(Access::Any, listeners), (Access::Direct, direct_listeners)] {
-        for listener in listeners {
-            let address = listener.local_addr()?.to_string();
-            log::info!(address = address.as_str(), clients = access.name(); "listening");
-            let accept = server::accept(listener, access, node.clone(), handles.clone());
-            tasks.push(actix_rt::spawn(accept));
-        }
+    for (access, listener) in sockets.clients {
+        let address = listener.local_addr()?.to_string();
+        log::info!(address = address.as_str(), clients = access.name(); "listening");
+        let accept = server::accept(listener, access, node.clone(), handles.clone());
+        tasks.push(actix_rt::spawn(accept));
     }
-    let loaded = tokio::select! {
-        loaded = load_log(&node, replay) => loaded,
+    let begun = tokio::select! {
+        begun = begin(&node, &mut cluster, replay) => begun,
         () = stop_requested(&node, &mut signals) => return Ok(()),
     };
-    if loaded.is_ok() {
-        tasks.push(actix_rt::spawn(compaction::run(node.clone())));
-        stop_requested(&node, &mut signals).await;
-    }
+    let ended = match begun {
+        Ok(()) => {
+            tasks.push(actix_rt::spawn(compaction::run(node.clone())));
+            tokio::select! {
+                () = stop_requested(&node, &mut signals) => Ok(()),
+                ended = cluster.ended() => ended.map(|Left| {
+                    log::info!("the node has left the cluster, and ends");
+                }).map_err(StartError::from),
+            }
+        }
+        Err(error) => Err(error),
+    };
     tasks.iter().for_each(|task| task.abort());
     let patience = Duration::from_secs(config.shutdown_timeout_s.into());
-    stop(&node, patience).await?;
-    loaded
+    stop(&node, cluster, patience).await?;
+    ended
 }
 
-/// Ends what runs: connections, then shards, then the log.
-async fn stop(node: &Node, patience: Duration) -> Result<(), StartError> {
+/// Gets the node its keys and its place in the cluster.
+async fn begin(
+    node: &Node,
+    cluster: &mut ClusterPart,
+    replay: Option<Replay>,
+) -> Result<(), StartError> {
+    load_log(node, replay).await?;
+    cluster.join().await?;
+    node.loading.set_active(false);
+    Ok(())
+}
+
+/// Ends what runs: connections, then the cluster's part, then shards, then the log.
+async fn stop(node: &Node, cluster: ClusterPart, patience: Duration) -> Result<(), StartError> {
     server::finish(node, patience).await;
+    cluster.stop(patience).await;
     if let Some(log) = &node.log {
         for shard in &node.shards {
             // A shard that has stopped has nothing left to hand over.
@@ -155,6 +195,40 @@ fn start_shards(
     arbiters.iter().enumerate().map(start).collect()
 }
 
+/// Where the node listens.
+struct Sockets {
+    clients: Vec<(Access, TcpListener)>,
+    bus: std::net::TcpListener,
+    bus_ip: IpAddr,
+    ports: Ports,
+}
+
+impl Sockets {
+    fn open(config: &Config) -> Result<Self, StartError> {
+        let backlog = config.tcp_backlog;
+        let any = listen(&config.bind, config.port, backlog)?;
+        let direct = listen(&config.bind, config.direct_port(config.port), backlog)?;
+        let bus_bind = addresses::bus_bind(config);
+        let bus_port = config.bus_port(config.port);
+        let mut bus = listen(std::slice::from_ref(&bus_bind), bus_port, backlog)?;
+        let ports =
+            Ports { client: port_of(&any)?, direct: port_of(&direct)?, bus: port_of(&bus)? };
+        let bus = bus.pop().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
+        let any = any.into_iter().map(|listener| (Access::Any, listener));
+        let direct = direct.into_iter().map(|listener| (Access::Direct, listener));
+        let clients = any.chain(direct).collect();
+        Ok(Sockets { clients, bus: bus.into_std()?, bus_ip: bus_bind.ip, ports })
+    }
+}
+
+/// Opens the node's part in consensus; it says who the node is.
+async fn open_raft(config: &Config) -> Result<RaftDirectory, StartError> {
+    let (directory, new_node) = (config.data_dir.clone(), clock::random_seed());
+    let opened = off_thread(move || RaftDirectory::open(&directory, new_node)).await;
+    let opened = opened.map_err(|_| io::Error::other("interrupted"))?;
+    Ok(opened.map_err(ClusterError::from)?)
+}
+
 /// Opens the log for reading, if the node has one.
 async fn open_log(node: &Node, config: &Config) -> Result<Option<Replay>, StartError> {
     if node.log.is_none() {
@@ -162,7 +236,6 @@ async fn open_log(node: &Node, config: &Config) -> Result<Option<Replay>, StartE
     }
     let directory = config.data_dir.clone();
     let replay = off_thread(move || distcache_recovery::open(&directory, OpenMode::Create));
-    node.loading.set_active(true);
     Ok(Some(replay.await.map_err(|_| io::Error::other("interrupted"))??))
 }
 
@@ -179,7 +252,6 @@ async fn load_log(node: &Node, replay: Option<Replay>) -> Result<(), StartError>
     let loaded = off_thread(move || oplog::load::load(replay, &senders, &progress));
     let (writer, _) = loaded.await.map_err(|_| io::Error::other("interrupted"))??;
     log.open(writer).await?;
-    node.loading.set_active(false);
     Ok(())
 }
 
@@ -208,9 +280,10 @@ async fn stop_requested(node: &Node, signals: &mut [Signal; 2]) {
 /// Tells the ports that the system chose, in files of the data directory: `port` has the one for
 /// all clients, and `ports` all of them, under the names of their options.
 fn write_ports(config: &Config, ports: Ports) -> Result<(), StartError> {
-    let Ports { client, direct } = ports;
-    let chosen = [config.port, config.direct_port(config.port)].contains(&0);
-    let all = format!("port {client}\ndirect-port {direct}\n");
+    let Ports { client, direct, bus } = ports;
+    let options = [config.port, config.direct_port(config.port), config.bus_port(config.port)];
+    let chosen = options.contains(&0);
+    let all = format!("port {client}\ndirect-port {direct}\nbus-port {bus}\n");
     let files = [
         ("ports", all, chosen),
         // The last one: who waits for it finds the other one too.

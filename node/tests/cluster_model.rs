@@ -5,9 +5,14 @@
 //! restart with what is on their disks, the leader changes, nodes are taken for dead that are
 //! not. Time is discrete: a lease counts down on every tick.
 //!
+//! A partition of one copy is handed over by one entry, and the former primary deletes what it
+//! has; with further copies, a target joins the in-sync set first, and another copy leaves it
+//! last. [`Cluster::one_copy`] says by which of the two the nodes go; the table takes both.
+//!
 //! What must hold: at most one node serves (I1); epochs never fall, and each has one owner (I2);
 //! what was acknowledged is in every in-sync copy (I3); what was refused left no effect (I4).
-//! Each fence is also switched off in turn, and then the checker must find something wrong.
+//! Each fence is also switched off in turn, and then the checker must find something wrong. One
+//! pair of fences keeps the same thing out, so both must be off.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -61,6 +66,26 @@ enum Fence {
     AckOfTarget,
     /// A copy is deleted only when the table with the node's own return says so.
     KeepCopyAtStart,
+    /// Handover: the source freezes the partition before it proposes the switch.
+    FreezeFirst,
+    /// Handover: the switch is proposed only when the target has answered for everything.
+    SwitchWithAll,
+    /// Handover: the target's last answer says that everything is on its disk.
+    SyncFirst,
+    /// Handover: a target answers only for a stream that it has from the beginning on, so not for
+    /// the rest of one that an earlier process of it has received.
+    WholeStream,
+    /// Handover: a target takes only what belongs to a move that its own table has.
+    KnownMove,
+    /// Handover: the source deletes its copy only when it has applied the switch.
+    DeleteLast,
+    /// Handover: what a target has received is the partition if the table says that the node is
+    /// the primary by a switch, whichever move ended last: tables may have been skipped.
+    TakeBySwitch,
+    /// Handover: a switch does nothing in another epoch than its proposer has seen.
+    SwitchEpoch,
+    /// Handover: a switch does nothing for another move than its proposer's.
+    SwitchMove,
 }
 
 /// How much happens in one run.
@@ -74,8 +99,10 @@ struct Cluster {
     moves: u8,
     /// Whether there is a write.
     writes: bool,
-    /// The fence that is switched off.
-    without: Option<Fence>,
+    /// Whether primaries hand their only copy over.
+    one_copy: bool,
+    /// The fences that are switched off.
+    without: &'static [Fence],
 }
 
 /// Everything at one moment.
@@ -112,6 +139,14 @@ struct Node {
     link: Option<MoveId>,
     /// What is on its disk.
     copy: u8,
+    /// What the target has answered for.
+    answered: u8,
+    /// The target has answered that this was all, and that it is on its disk.
+    is_through: bool,
+    /// The move of which this node has received the beginning.
+    receives: Option<MoveId>,
+    /// What it has received and not on its disk yet.
+    staged: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -146,6 +181,8 @@ enum Action {
     Apply(usize),
     Restart(usize),
     Elect,
+    /// All the entries that a node lacks: it looks at the present table only.
+    Skip(usize),
     Commit(usize),
     ProposeDown(usize),
     ProposeUp(usize),
@@ -159,6 +196,8 @@ enum Action {
     Copy(usize),
     Replicate(usize),
     Acknowledge(usize),
+    /// The last of the stream goes from a frozen primary to the target, which answers.
+    Finish(usize),
     Freeze(usize),
     Unfreeze(usize),
 }
@@ -216,6 +255,11 @@ impl World {
         self.seen(node).primary == Some(id(node)) && self.is_announced(node)
     }
 
+    /// Whether the table that a node has says that the partition is moving to it.
+    fn is_target(&self, node: usize) -> bool {
+        self.seen(node).joining.is_some_and(|joining| joining.node == id(node))
+    }
+
     fn is_announced(&self, node: usize) -> bool {
         let known = self.view(node).nodes.get(&id(node));
         known.is_some_and(|known| known.incarnation.0 == self.nodes[node].incarnation)
@@ -253,18 +297,22 @@ impl World {
 
 impl Cluster {
     fn has(&self, fence: Fence) -> bool {
-        self.without != Some(fence)
+        !self.without.contains(&fence)
     }
 
     fn may_serve(&self, world: &World, at: usize) -> bool {
         let node = &world.nodes[at];
         let is_leased = node.lease > 0 || !self.has(Fence::LeaseCheck);
         let is_recent = node.applied >= node.config || !self.has(Fence::ConfigIndex);
-        let is_primary = match self.has(Fence::NamedProcess) {
+        is_leased && is_recent && self.is_primary(world, at)
+    }
+
+    /// Whether a node takes itself for the primary.
+    fn is_primary(&self, world: &World, at: usize) -> bool {
+        match self.has(Fence::NamedProcess) {
             true => world.is_primary(at),
             false => world.seen(at).primary == Some(id(at)),
-        };
-        is_leased && is_recent && is_primary
+        }
     }
 
     fn serves(&self, world: &World, at: usize) -> bool {
@@ -297,14 +345,16 @@ impl Cluster {
         is_over && is_known && partition.isr.contains(&id(to)) && state.is_up(id(to))
     }
 
-    /// Whether everybody whose acknowledgement a primary needs has the write.
+    /// Whether everybody whose acknowledgement a primary needs has the write. The target of a
+    /// handover is nobody of that kind: what it lacks, it gets when the partition is frozen.
     fn is_everywhere(&self, world: &World, at: usize, what: u8) -> bool {
         let has = |node: NodeId| world.nodes[index(node)].copy & what == what;
         let link = world.nodes[at].link;
         let linked = world
             .seen(at)
             .joining
-            .filter(|joining| link == Some(joining.move_id) && self.has(Fence::AckOfTarget));
+            .filter(|joining| link == Some(joining.move_id) && self.has(Fence::AckOfTarget))
+            .filter(|_| !self.one_copy);
         world.seen(at).isr.iter().all(|&node| has(node))
             && linked.is_none_or(|joining| has(joining.node))
     }
@@ -312,7 +362,9 @@ impl Cluster {
     fn node_actions(&self, world: &World, at: usize, actions: &mut Vec<Action>) {
         let node = &world.nodes[at];
         let asks = node.lease < self.lease && node.grant.is_none();
-        if asks && world.seen(at).isr.contains(&id(at)) && self.may_grant(world, at) {
+        let is_in_sync = world.seen(at).isr.contains(&id(at));
+        let may_serve_soon = is_in_sync || self.one_copy && world.is_target(at);
+        if asks && may_serve_soon && self.may_grant(world, at) {
             actions.push(Action::Grant(at));
         }
         if node.grant.is_some() {
@@ -321,23 +373,61 @@ impl Cluster {
         if node.applied + 1 < world.tables.len() {
             actions.push(Action::Apply(at));
         }
+        if self.one_copy && node.applied + 2 < world.tables.len() {
+            actions.push(Action::Skip(at));
+        }
         if world.restarts > 0 {
             actions.push(Action::Restart(at));
         }
         if self.writes && world.write == Write::New && self.may_serve(world, at) {
             actions.push(Action::Write(at));
         }
-        if matches!(world.write, Write::Executed(_)) && node.copy & WRITE == 0 {
+        if matches!(world.write, Write::Executed(_)) && node.copy & WRITE == 0 && !self.one_copy {
             actions.push(Action::Replicate(at));
         }
+        // A reply that waits for the disk is not held back by a handover, since the target has
+        // what it is about.
         if world.write == Write::Executed(at)
-            && self.may_serve(world, at)
+            && (self.may_serve(world, at) || self.one_copy)
             && self.is_everywhere(world, at, WRITE)
         {
             actions.push(Action::Acknowledge(at));
         }
-        if world.is_primary(at) {
-            self.move_actions(world, at, actions);
+        match self.one_copy {
+            true if self.is_primary(world, at) => self.handover_actions(world, at, actions),
+            false if world.is_primary(at) => self.move_actions(world, at, actions),
+            _ => {}
+        }
+    }
+
+    /// What a primary does about handing its only copy over.
+    fn handover_actions(&self, world: &World, at: usize, actions: &mut Vec<Action>) {
+        let Some((target, move_id)) = world.target(at, MovePhase::Copying) else { return };
+        let (node, other) = (&world.nodes[at], &world.nodes[target]);
+        let is_known = world.seen(target).joining.is_some_and(|seen| seen.move_id == move_id)
+            || !self.has(Fence::KnownMove);
+        let is_linked = node.link == Some(move_id);
+        if node.link.is_none() && is_known && world.is_announced(target) {
+            actions.push(Action::Copy(at));
+        }
+        let continues = other.receives == Some(move_id) || !self.has(Fence::WholeStream);
+        let may_send = is_linked && is_known && continues;
+        if may_send && node.copy & !node.answered != 0 {
+            actions.push(Action::Replicate(target));
+        }
+        if is_linked && !node.frozen && self.serves(world, at) {
+            actions.push(Action::Freeze(at));
+        }
+        let may_finish = is_linked && (node.frozen || !self.has(Fence::FreezeFirst));
+        if may_finish && may_send && !node.is_through && node.copy == node.answered {
+            actions.push(Action::Finish(at));
+        }
+        let may_switch = may_finish && (node.is_through || !self.has(Fence::SwitchWithAll));
+        if may_switch && world.pending.len() < PENDING_MAX {
+            actions.push(Action::ProposeSwitch(at));
+        }
+        if node.frozen && !self.has(Fence::StayFrozen) {
+            actions.push(Action::Unfreeze(at));
         }
     }
 
@@ -403,6 +493,10 @@ impl Cluster {
                 actions.push(Action::ProposePromote(at));
             }
         }
+        if self.one_copy && world.partition().joining.is_some() {
+            // Whoever does so, and whenever: the source out of patience, or the leader.
+            actions.push(Action::ProposeCancel(index(world.partition().primary.unwrap())));
+        }
         let is_idle = world.partition().joining.is_none() && world.partition().isr.len() == 1;
         if world.moves > 0 && is_idle && world.partition().primary.is_some() {
             actions.push(Action::ProposeMove);
@@ -426,10 +520,17 @@ impl Cluster {
     fn commit(&self, world: &mut World, at: usize) {
         let mut entry = world.pending.remove(at).entry;
         let mut state = world.latest().clone();
-        if let Entry::Partition { expect_epoch, .. } = &mut entry
-            && !self.has(Fence::EpochCheck)
-        {
-            *expect_epoch = state.partitions[0].epoch;
+        if let Entry::Partition { expect_epoch, change, .. } = &mut entry {
+            let present = &state.partitions[0];
+            let is_switch = matches!(change, Change::Switch { .. });
+            if !self.has(Fence::EpochCheck) || is_switch && !self.has(Fence::SwitchEpoch) {
+                *expect_epoch = present.epoch;
+            }
+            if let (Change::Switch { move_id, .. }, Some(joining)) = (change, present.joining)
+                && !self.has(Fence::SwitchMove)
+            {
+                *move_id = joining.move_id;
+            }
         }
         if let Entry::NodeUp { node, replaces, .. } = &mut entry
             && !self.has(Fence::PresentProcess)
@@ -452,26 +553,45 @@ impl Cluster {
     /// Whether an entry can still do anything: epochs never fall.
     fn is_alive(&self, world: &World, entry: &Entry) -> bool {
         let Entry::Partition { expect_epoch, change, .. } = entry else { return true };
-        let is_checked = self.has(Fence::EpochCheck) || !matches!(change, Change::Promote { .. });
+        let is_checked = match change {
+            Change::Promote { .. } => self.has(Fence::EpochCheck),
+            Change::Switch { .. } => self.has(Fence::SwitchEpoch),
+            _ => true,
+        };
         *expect_epoch >= world.partition().epoch || !is_checked
     }
 
-    /// A node applies the next entry, with all that this means for it.
-    fn apply_next(&self, world: &mut World, at: usize) {
-        world.nodes[at].applied += 1;
+    /// A node applies the entries up to one, with all that this means for it.
+    fn apply_up_to(&self, world: &mut World, at: usize, index: usize) {
+        world.nodes[at].applied = index;
         let seen = world.seen(at).clone();
         let is_moving = |move_id| seen.joining.is_some_and(|joining| joining.move_id == move_id);
-        if world.nodes[at].link.is_some_and(|link| !is_moving(link)) {
-            world.nodes[at].link = None;
+        let node = &mut world.nodes[at];
+        if node.link.is_some_and(|link| !is_moving(link)) {
+            (node.link, node.answered, node.is_through) = (None, 0, false);
         }
-        let undecided = seen.joining.is_some_and(|joining| joining.phase == MovePhase::InSync);
-        if world.nodes[at].frozen && (!undecided || seen.primary != Some(id(at))) {
+        if let Some(receives) = node.receives.filter(|&receives| !is_moving(receives)) {
+            node.receives = None;
+            let is_last =
+                seen.ended.is_some_and(|ended| ended.completed && ended.move_id == receives);
+            let is_given = match self.has(Fence::TakeBySwitch) {
+                true => seen.serve_from != StreamSequence::default(),
+                false => is_last,
+            };
+            if seen.primary != Some(id(at)) || !is_given {
+                (node.copy, node.staged) = (0, 0);
+            }
+        }
+        let undecided = match self.one_copy {
+            true => node.link.is_some(),
+            false => seen.joining.is_some_and(|joining| joining.phase == MovePhase::InSync),
+        };
+        if node.frozen && (!undecided || seen.primary != Some(id(at))) {
             world.release(at);
         }
-        let is_target = seen.joining.is_some_and(|joining| joining.node == id(at));
-        let is_needed = seen.isr.contains(&id(at)) || is_target;
+        let is_needed = seen.isr.contains(&id(at)) || world.is_target(at);
         if !is_needed && world.is_announced(at) {
-            world.nodes[at].copy = 0;
+            (world.nodes[at].copy, world.nodes[at].staged) = (0, 0);
         }
     }
 
@@ -502,7 +622,11 @@ impl Cluster {
 
     /// What a primary proposes about its move.
     fn propose_step(&self, world: &mut World, at: usize, action: Action) {
-        let partition = world.seen(at);
+        let partition = match action {
+            // With what is out of date it would do nothing.
+            Action::ProposeCancel(_) => world.partition(),
+            _ => world.seen(at),
+        };
         let Some(joining) = partition.joining else { return };
         let (move_id, from, to) = (joining.move_id, id(at), joining.node);
         let change = match action {
@@ -514,6 +638,10 @@ impl Cluster {
             _ => Change::CancelMove { move_id },
         };
         world.propose_change(partition.epoch, change, false);
+        if self.one_copy && matches!(change, Change::Switch { .. }) && !self.has(Fence::DeleteLast)
+        {
+            world.nodes[at].copy = 0;
+        }
     }
 
     fn elect(&self, world: &mut World) {
@@ -534,8 +662,37 @@ impl Cluster {
         world.waits[at] = self.lease;
     }
 
+    /// The target of a move gets all that the primary has.
+    fn copy(&self, world: &mut World, from: usize) {
+        let (target, move_id) = world.target(from, MovePhase::Copying).unwrap();
+        let copy = world.nodes[from].copy;
+        world.nodes[from].link = Some(move_id);
+        if !self.one_copy {
+            world.nodes[target].copy = copy;
+            return;
+        }
+        world.nodes[from].answered = copy;
+        let other = &mut world.nodes[target];
+        // The beginning of a stream ends what another one has left.
+        (other.receives, other.copy, other.staged) = (Some(move_id), 0, copy);
+    }
+
+    /// The target answers that it has all.
+    fn finish(&self, world: &mut World, from: usize) {
+        world.nodes[from].is_through = true;
+        let target = &mut world.nodes[1 - from];
+        if self.has(Fence::SyncFirst) {
+            target.copy |= std::mem::take(&mut target.staged);
+        }
+    }
+
     fn replicate(&self, world: &mut World, to: usize) {
         let from = 1 - to;
+        if self.one_copy {
+            world.nodes[from].answered |= WRITE;
+            world.nodes[to].staged |= WRITE;
+            return;
+        }
         let linked = world.seen(from).joining.is_some_and(|joining| {
             joining.node == id(to) && world.nodes[from].link == Some(joining.move_id)
         });
@@ -564,7 +721,8 @@ impl Cluster {
                 let node = &mut world.nodes[at];
                 (node.lease, node.config) = node.grant.take().unwrap();
             }
-            Action::Apply(at) => self.apply_next(world, at),
+            Action::Apply(at) => self.apply_up_to(world, at, world.nodes[at].applied + 1),
+            Action::Skip(at) => self.apply_up_to(world, at, world.tables.len() - 1),
             Action::Restart(at) => self.restart(world, at),
             Action::Elect => self.elect(world),
             Action::Commit(at) => self.commit(world, at),
@@ -588,11 +746,8 @@ impl Cluster {
             | Action::ProposeCancel(at)
             | Action::ProposeShrink(at) => self.propose_step(world, at, action),
             Action::Write(at) => self.write(world, at),
-            Action::Copy(at) => {
-                let (target, move_id) = world.target(at, MovePhase::Copying).unwrap();
-                world.nodes[target].copy = world.nodes[at].copy;
-                world.nodes[at].link = Some(move_id);
-            }
+            Action::Copy(at) => self.copy(world, at),
+            Action::Finish(at) => self.finish(world, at),
             Action::Replicate(at) => self.replicate(world, at),
             Action::Acknowledge(_) => world.write = Write::Acknowledged,
             Action::Freeze(at) => world.nodes[at].frozen = true,
@@ -602,6 +757,11 @@ impl Cluster {
 }
 
 impl Node {
+    /// What it has, be it on its disk or not.
+    fn has(&self) -> u8 {
+        self.copy | self.staged
+    }
+
     fn new(incarnation: u64) -> Self {
         Node {
             applied: 0,
@@ -612,6 +772,10 @@ impl Node {
             frozen: false,
             link: None,
             copy: 0,
+            answered: 0,
+            is_through: false,
+            receives: None,
+            staged: 0,
         }
     }
 }
@@ -676,7 +840,7 @@ impl Model for Cluster {
                 let acknowledged = if world.write == Write::Acknowledged { WRITE } else { 0 };
                 let needed = BASE | acknowledged;
                 let partition = world.partition();
-                let has = |node: &NodeId| world.nodes[index(*node)].copy & needed == needed;
+                let has = |node: &NodeId| world.nodes[index(*node)].has() & needed == needed;
                 match partition.recovering {
                     true => partition.isr.iter().any(has),
                     false => partition.isr.iter().all(has),
@@ -684,7 +848,7 @@ impl Model for Cluster {
             }),
             Property::always("I4: what was refused left no effect", |_, world: &World| {
                 let is_refused = world.write == Write::Refused;
-                !is_refused || world.nodes.iter().all(|node| node.copy & WRITE == 0)
+                !is_refused || world.nodes.iter().all(|node| node.has() & WRITE == 0)
             }),
             Property::sometimes("a move is completed", |_, world: &World| {
                 world.partition().ended.is_some_and(|ended| ended.completed)
@@ -708,8 +872,11 @@ const CALM: Cluster = Cluster {
     elections: 0,
     moves: 1,
     writes: false,
-    without: None,
+    one_copy: false,
+    without: &[],
 };
+
+const ONE_COPY: Cluster = Cluster { one_copy: true, ..CALM };
 
 /// Tries everything, and returns what has been seen to happen.
 #[track_caller]
@@ -764,6 +931,42 @@ fn a_lease_of_two_ticks_that_is_granted_late() {
     check(Cluster { lease: 2, downs: 1, ..CALM });
 }
 
+#[test]
+fn a_handover_there_and_back_with_a_write() {
+    let seen = check(Cluster { moves: 2, writes: true, ..ONE_COPY });
+    assert_eq!(seen, ["a move is completed", "a write is sent elsewhere", "the target serves"]);
+}
+
+#[test]
+fn a_handover_while_two_processes_restart() {
+    check(Cluster { restarts: 2, ..ONE_COPY });
+}
+
+#[test]
+fn a_handover_while_nodes_are_taken_for_dead_that_are_not() {
+    check(Cluster { downs: 2, ..ONE_COPY });
+}
+
+#[test]
+fn a_handover_while_a_process_restarts_and_a_node_is_taken_for_dead() {
+    check(Cluster { restarts: 1, downs: 1, ..ONE_COPY });
+}
+
+#[test]
+fn a_handover_with_a_write_while_a_node_is_taken_for_dead() {
+    check(Cluster { downs: 1, writes: true, ..ONE_COPY });
+}
+
+#[test]
+fn a_handover_with_a_write_while_a_process_restarts_and_the_leader_changes() {
+    check(Cluster { restarts: 1, elections: 1, writes: true, ..ONE_COPY });
+}
+
+#[test]
+fn two_handovers_while_a_process_restarts() {
+    check(Cluster { restarts: 1, moves: 2, ..ONE_COPY });
+}
+
 /// The larger runs take minutes: `DISTCACHE_MODEL_LONG=1` asks for them.
 #[test]
 fn more_of_everything_at_once_when_that_is_asked_for() {
@@ -776,29 +979,69 @@ fn more_of_everything_at_once_when_that_is_asked_for() {
     check(Cluster { restarts: 2, downs: 1, ..CALM });
 }
 
+/// See above.
+#[test]
+fn more_handovers_at_once_when_that_is_asked_for() {
+    if std::env::var_os("DISTCACHE_MODEL_LONG").is_none() {
+        return;
+    }
+    // Only failover needs clocks.
+    let without = &[Fence::LeaseCheck, Fence::LeaseWait, Fence::ConfigIndex];
+    check(Cluster { without, restarts: 1, downs: 1, ..ONE_COPY });
+    check(Cluster { restarts: 2, writes: true, ..ONE_COPY });
+    check(Cluster { restarts: 1, downs: 1, writes: true, ..ONE_COPY });
+    check(Cluster { restarts: 1, moves: 2, writes: true, ..ONE_COPY });
+    check(Cluster { downs: 1, moves: 2, writes: true, ..ONE_COPY });
+    check(Cluster { restarts: 1, downs: 1, moves: 2, ..ONE_COPY });
+    check(Cluster { lease: 2, restarts: 1, writes: true, ..ONE_COPY });
+}
+
+/// Tries everything until something goes wrong, which it must.
+#[track_caller]
+fn find(broken: &str, without: &'static [Fence], cluster: Cluster) {
+    let checker = Cluster { without, ..cluster }.checker();
+    let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
+    eprintln!("without {without:?}: {} states", checker.unique_state_count());
+    let found = checker.discoveries();
+    assert!(found.keys().any(|name| name.starts_with(broken)), "{without:?}: not needed");
+}
+
 #[test]
 fn without_any_one_fence_something_goes_wrong() {
     let down = Cluster { downs: 1, ..CALM };
     let restart = Cluster { restarts: 1, ..CALM };
-    for (fence, cluster, broken) in [
-        (Fence::LeaseCheck, down.clone(), "I1"),
-        (Fence::LeaseFromRequest, down.clone(), "I1"),
-        (Fence::LeaseWait, down.clone(), "I1"),
-        (Fence::WaitAfterElection, Cluster { elections: 1, ..down.clone() }, "I1"),
-        (Fence::ConfigIndex, down.clone(), "I1"),
-        (Fence::NoGrantToDown, down.clone(), "I1"),
-        (Fence::EpochCheck, Cluster { downs: 2, ..CALM }, "I1"),
-        (Fence::PresentProcess, Cluster { restarts: 1, ..down.clone() }, "I1"),
-        (Fence::NamedProcess, Cluster { restarts: 1, ..down }, "I1"),
-        (Fence::StayFrozen, CALM, "I1"),
-        (Fence::JoinWithAll, CALM, "I3"),
-        (Fence::AckOfTarget, Cluster { writes: true, ..CALM }, "I3"),
-        (Fence::KeepCopyAtStart, restart, "I3"),
-    ] {
-        let checker = Cluster { without: Some(fence), ..cluster }.checker();
-        let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
-        eprintln!("without {fence:?}: {} states", checker.unique_state_count());
-        let found = checker.discoveries();
-        assert!(found.keys().any(|name| name.starts_with(broken)), "{fence:?} is not needed");
-    }
+    find("I1", &[Fence::LeaseCheck], down.clone());
+    find("I1", &[Fence::LeaseFromRequest], down.clone());
+    find("I1", &[Fence::LeaseWait], down.clone());
+    find("I1", &[Fence::WaitAfterElection], Cluster { elections: 1, ..down.clone() });
+    find("I1", &[Fence::ConfigIndex], down.clone());
+    find("I1", &[Fence::NoGrantToDown], down.clone());
+    find("I1", &[Fence::EpochCheck], Cluster { downs: 2, ..CALM });
+    find("I1", &[Fence::PresentProcess], Cluster { restarts: 1, ..down.clone() });
+    find("I1", &[Fence::NamedProcess], Cluster { restarts: 1, ..down });
+    find("I1", &[Fence::StayFrozen], CALM);
+    find("I3", &[Fence::JoinWithAll], CALM);
+    find("I3", &[Fence::AckOfTarget], Cluster { writes: true, ..CALM });
+    find("I3", &[Fence::KeepCopyAtStart], restart);
+}
+
+#[test]
+fn without_any_one_fence_a_handover_goes_wrong() {
+    let restart = Cluster { restarts: 1, ..ONE_COPY };
+    let write = Cluster { writes: true, ..ONE_COPY };
+    let twice = Cluster { moves: 2, ..ONE_COPY };
+    find("I1", &[Fence::StayFrozen], ONE_COPY);
+    find("I1", &[Fence::FreezeFirst], ONE_COPY);
+    find("I1", &[Fence::NamedProcess], restart.clone());
+    find("I3", &[Fence::SwitchWithAll], write);
+    find("I3", &[Fence::SyncFirst], restart.clone());
+    find("I3", &[Fence::WholeStream], restart.clone());
+    find("I3", &[Fence::KeepCopyAtStart], restart);
+    find("I3", &[Fence::DeleteLast], ONE_COPY);
+    find("I3", &[Fence::KnownMove], twice.clone());
+    find("I3", &[Fence::TakeBySwitch], twice.clone());
+    // The epoch and the id of the move each keep a late switch out.
+    find("I", &[Fence::SwitchEpoch, Fence::SwitchMove], twice.clone());
+    check(Cluster { without: &[Fence::SwitchEpoch], ..twice.clone() });
+    check(Cluster { without: &[Fence::SwitchMove], ..twice });
 }

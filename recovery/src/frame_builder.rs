@@ -2,7 +2,7 @@
 
 use crate::frame::HEADER_BYTES;
 use crate::limits::{FRAME_BYTES_MAX, FRAME_BYTES_USUAL, PARTITIONS};
-use crate::record::{PartitionId, Record};
+use crate::record::{Operation, PartitionId, Record, RecordCursor, RecordError};
 
 /// A set of partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,37 @@ impl FrameBuilder {
         let mut builder = Self::default();
         builder.framed.reserve(FRAME_BYTES_USUAL);
         builder
+    }
+
+    /// Returns a builder with records that were encoded elsewhere, as by another node.
+    ///
+    /// Costs one pass over the bytes.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the bytes: among other things, records of other partitions than `only`,
+    /// or of databases from `databases` on.
+    pub fn from_records(
+        payload: &[u8],
+        count: u32,
+        only: PartitionId,
+        databases: u16,
+    ) -> Result<Self, RecordError> {
+        for record in RecordCursor::new(payload, count) {
+            let Record { partition, database, operation } = record?;
+            let other = if let Operation::Swap { other } = operation { other } else { 0 };
+            if partition != only || u16::from(database.max(other)) >= databases {
+                let reason =
+                    format!("it is not of partition {only} and one of {databases} databases");
+                return Err(RecordError::Malformed { reason });
+            }
+        }
+        let mut builder = Self { count, ..Self::default() };
+        builder.framed.extend_from_slice(payload);
+        if count > 0 {
+            builder.partitions.insert(only);
+        }
+        Ok(builder)
     }
 
     /// Appends a record and returns its index.
@@ -138,10 +169,25 @@ impl FrameBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Operation, RecordCursor};
 
     fn flush(partition: u16) -> Record<'static> {
         Record { partition: PartitionId(partition), database: 0, operation: Operation::Flush }
+    }
+
+    #[test]
+    fn records_from_elsewhere_are_checked() {
+        let mut frame = FrameBuilder::new();
+        frame.push(&flush(3));
+        frame.push(&Record { operation: Operation::Swap { other: 1 }, ..flush(3) });
+        let read = |partition, databases| {
+            let (payload, count) = (frame.payload(), frame.count());
+            FrameBuilder::from_records(payload, count, PartitionId(partition), databases)
+        };
+        let same = read(3, 2).unwrap();
+        assert_eq!((same.payload(), same.count()), (frame.payload(), 2));
+        assert!(same.partitions().contains(PartitionId(3)));
+        assert!(read(4, 2).is_err() && read(3, 1).is_err());
+        assert!(FrameBuilder::from_records(&frame.payload()[1..], 2, PartitionId(3), 2).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod copying;
 mod handle;
 mod inbox;
+mod moving;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::oplog::load::LoadBlock;
 use crate::server::slots::try_again;
 use crate::shard::ShardState;
 use crate::shard::holds::{Held, Holds, Ticket, Wanted};
+pub use crate::shard::moves::GivenChunk;
 use copying::CopyJob;
 pub use handle::{ShardHandle, Stopped};
 pub use inbox::{Execute, Inbox, Reply, ReplySlot};
@@ -139,6 +141,7 @@ impl Shard {
         for execute in turn.drain(..) {
             self.execute(execute);
         }
+        self.throttle();
         self.after_turn(context);
     }
 

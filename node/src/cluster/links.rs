@@ -116,10 +116,7 @@ pub async fn serve(
     kind: Kind,
     body: &[u8],
 ) -> Option<Result<Bytes, String>> {
-    // A node that was taken in may still use the connection on which it asked for that.
-    let is_member = from.cluster.is_some()
-        || consensus.table().borrow().nodes.contains_key(&from.node)
-        || consensus.standing().is_member(from.node);
+    let is_member = is_member(consensus, from);
     if kind == LEASE {
         return Some(match is_member {
             true => serve_lease(leases, from, body).await,
@@ -132,6 +129,14 @@ pub async fn serve(
         false => consensus.serve_stranger(from.node, kind, body).await,
     };
     Some(answer.map(Bytes::from))
+}
+
+/// Whether a node may ask for more than to be taken in. One that was may still use the connection
+/// on which it asked for that.
+pub fn is_member(consensus: &Consensus, from: &PeerIdentity) -> bool {
+    from.cluster.is_some()
+        || consensus.table().borrow().nodes.contains_key(&from.node)
+        || consensus.standing().is_member(from.node)
 }
 
 /// A node gets a lease for the process that it has proved to be, and for no other.

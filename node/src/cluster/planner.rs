@@ -101,6 +101,11 @@ pub fn moves_left(state: &State) -> u64 {
     shares(state).values().map(Share::surplus).sum()
 }
 
+/// Returns the same by the nodes that have too much.
+pub fn surplus(state: &State) -> BTreeMap<NodeId, u64> {
+    shares(state).iter().map(|(node, share)| (*node, share.surplus())).collect()
+}
+
 /// A plan in the making.
 struct Planning<'a> {
     input: &'a PlanInput<'a>,

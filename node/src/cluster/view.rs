@@ -8,12 +8,17 @@
 //!   of one pays one load a command for it. It is a byte a partition, so that there is room for
 //!   more states than two.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
+use super::fault;
+use super::raft::Standing;
 use super::table::{
     Announcement, ClusterId, Entry, NodeId, PARTITIONS, Partition, PartitionId, State, apply,
 };
+use crate::clock::{SharedTicks, Ticks};
 use crate::keyspace::location::partition_of;
 use crate::server::forward::Forward;
 
@@ -79,11 +84,18 @@ impl ClusterView {
     }
 
     /// Where clients that know the slots reach a member. What this node does not know of itself
-    /// is `local`: the address that the client who asks has connected to.
+    /// is `local`: the address that the client who asks has connected to. Another node that has
+    /// not said its address is reached where its bus is.
     pub fn direct(&self, node: NodeId, local: &str) -> (String, u16) {
-        let address = self.table.nodes.get(&node).map_or("", |member| &member.addresses.direct);
-        let (host, port) = host_and_port(address);
-        (if host.is_empty() { local } else { host }.to_owned(), port)
+        let Some(member) = self.table.nodes.get(&node) else { return (String::new(), 0) };
+        let (host, port) = host_and_port(&member.addresses.direct);
+        let (bus, _) = host_and_port(&member.addresses.bus);
+        let host = match host {
+            "" if node == self.myself || bus.is_empty() => local,
+            "" => bus,
+            host => host,
+        };
+        (host.to_owned(), port)
     }
 }
 
@@ -114,6 +126,8 @@ pub struct Ownership {
     services: Box<[AtomicU8]>,
     /// How many are not served here.
     elsewhere: AtomicU32,
+    /// Until when anything is served here.
+    lease: SharedTicks,
 }
 
 impl Default for Ownership {
@@ -121,7 +135,8 @@ impl Default for Ownership {
     fn default() -> Self {
         let service = |_| AtomicU8::new(Service::Here as u8);
         let services = (0..PARTITIONS).map(service).collect();
-        Ownership { services, elsewhere: AtomicU32::new(0) }
+        let lease = SharedTicks::at(Ticks::NEVER);
+        Ownership { services, elsewhere: AtomicU32::new(0), lease }
     }
 }
 
@@ -139,6 +154,30 @@ impl Ownership {
         service.load(Ordering::Acquire) == Service::Here as u8
     }
 
+    /// Whether anything may be served at this time. Views say so too, but a process that stood
+    /// still learns late that its view is old; who executes asks here.
+    #[inline]
+    pub fn is_leased(&self, now: Ticks) -> bool {
+        now <= self.lease.get() || fault::is_off("lease")
+    }
+
+    /// Says until when this node may serve what is its own; `None` is not now.
+    pub fn set_lease(&self, until: Option<Ticks>) {
+        self.lease.set(until.unwrap_or_else(Ticks::begin));
+    }
+
+    /// Refuses what this view does not have as served here, before this returns; grants nothing.
+    pub fn withdraw(&self, view: &ClusterView) {
+        let mut withdrawn = 0;
+        for (service, owner) in self.services.iter().zip(&view.owners) {
+            if *owner != Owner::Local {
+                let before = service.swap(Service::Elsewhere as u8, Ordering::AcqRel);
+                withdrawn += u32::from(before == Service::Here as u8);
+            }
+        }
+        self.elsewhere.fetch_add(withdrawn, Ordering::AcqRel);
+    }
+
     /// What is lost is refused before this returns. What is gained is served a moment later.
     fn follow(&self, view: &ClusterView) {
         // Not whole while it changes, so that no shard skips a partition that is lost.
@@ -153,12 +192,62 @@ impl Ownership {
     }
 }
 
+/// What became of the moves from this node, since it started.
+#[derive(Debug, Default)]
+pub struct MoveFigures {
+    given: AtomicU64,
+    failed: AtomicU64,
+    bytes: AtomicU64,
+    /// The longest that a partition was not served while it moved, in microseconds.
+    frozen_max_us: AtomicU64,
+    /// Bytes sent so far by the moves under way.
+    sent: Mutex<BTreeMap<PartitionId, u64>>,
+}
+
+impl MoveFigures {
+    /// Counts a partition that was given to another node.
+    pub fn given(&self, bytes: u64, frozen: Option<Duration>) {
+        self.given.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let micros = frozen.map_or(0, |frozen| frozen.as_micros() as u64);
+        self.frozen_max_us.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    /// Counts a move that ended undecided.
+    pub fn failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says how many bytes of a partition have been sent; `None` when its move is over.
+    pub fn set_sent(&self, partition: PartitionId, bytes: Option<u64>) {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        match bytes {
+            Some(bytes) => sent.insert(partition, bytes),
+            None => sent.remove(&partition),
+        };
+    }
+
+    /// The partitions that are on their way from here, with the bytes sent so far.
+    pub fn sent(&self) -> BTreeMap<PartitionId, u64> {
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Partitions given, moves that failed, bytes sent, and the longest freeze in microseconds.
+    pub fn read(&self) -> [u64; 4] {
+        [&self.given, &self.failed, &self.bytes, &self.frozen_max_us]
+            .map(|figure| figure.load(Ordering::Relaxed))
+    }
+}
+
 /// The present view, and the way to other nodes, for all threads.
 pub struct Cluster {
     forward: OnceLock<Arc<dyn Forward>>,
     generation: AtomicU64,
     view: Mutex<Arc<ClusterView>>,
     ownership: Arc<Ownership>,
+    standing: OnceLock<Box<dyn Fn() -> Standing + Send + Sync>>,
+    /// What became of the moves from this node.
+    pub moves: MoveFigures,
 }
 
 impl Cluster {
@@ -167,7 +256,9 @@ impl Cluster {
         let ownership = Arc::<Ownership>::default();
         ownership.follow(&view);
         let (generation, view) = (AtomicU64::new(0), Mutex::new(Arc::new(view)));
-        Cluster { forward: OnceLock::new(), generation, view, ownership }
+        let moves = MoveFigures::default();
+        let (forward, standing) = (OnceLock::new(), OnceLock::new());
+        Cluster { forward, generation, view, ownership, standing, moves }
     }
 
     /// Says which way leads to other nodes; before that, clients hear which node has their keys.
@@ -180,6 +271,17 @@ impl Cluster {
     /// The way to other nodes, if there is one.
     pub fn forward(&self) -> Option<&Arc<dyn Forward>> {
         self.forward.get()
+    }
+
+    /// Says whom to ask who leads and who votes; asking must not wait. The first call counts.
+    pub fn set_standing(&self, standing: impl Fn() -> Standing + Send + Sync + 'static) {
+        // A second one would be a second cluster.
+        let _ = self.standing.set(Box::new(standing));
+    }
+
+    /// What this node knows of who leads and who votes, once it takes part in that.
+    pub fn standing(&self) -> Option<Standing> {
+        self.standing.get().map(|standing| standing())
     }
 
     /// Returns a number that changes with every view. Read it before [`Cluster::view`]: then a
@@ -265,6 +367,19 @@ mod tests {
         assert_eq!(view.direct(NodeId(2), "local"), ("host2".to_owned(), 2051));
         cluster.publish(alone());
         assert!(ownership.is_whole() && ownership.serves(112));
+    }
+
+    #[test]
+    fn a_node_that_does_not_know_its_address_is_where_its_bus_is() {
+        let mut table = two_nodes();
+        for member in table.nodes.values_mut() {
+            member.addresses.direct = ":2051".to_owned();
+            member.addresses.bus = "host2:12050".to_owned();
+        }
+        let view = ClusterView::new(NodeId(1), table, true);
+        assert_eq!(view.direct(NodeId(1), "local"), ("local".to_owned(), 2051));
+        assert_eq!(view.direct(NodeId(2), "local"), ("host2".to_owned(), 2051));
+        assert_eq!(view.direct(NodeId(3), "local"), (String::new(), 0));
     }
 
     #[test]

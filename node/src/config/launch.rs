@@ -13,6 +13,7 @@ use super::live::LiveConfig;
 use super::options::{self, Named, OptionSpec};
 use super::raw::{Problem, RawConfig, Source};
 use super::value::{Dialect, Kind};
+use crate::cli;
 
 const PREFIX: &str = "DISTCACHE_";
 
@@ -28,6 +29,8 @@ pub enum Launch {
     },
     /// Print this text and end: help, version, or the configuration.
     Print(String),
+    /// Ask a running cluster for something.
+    Cluster(cli::Request),
 }
 
 /// Why there is no configuration; nothing was started or written.
@@ -65,10 +68,13 @@ where
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
         .filter(|(name, _)| name.starts_with(PREFIX))
         .collect();
+    if let Some(("cluster", asked)) = flags.subcommand() {
+        return cluster(asked, &environment).map(Launch::Cluster);
+    }
     let mut sources = Sources::default();
     let file = sources.add_file(&flags, &environment);
     sources.add_environment(&environment);
-    sources.add_flags(&flags);
+    sources.add_flags(&flags, |_| true);
     let Sources { raw, mut problems, warnings } = sources;
     let printed = file::print(&raw);
     match LiveConfig::new(raw, file) {
@@ -78,6 +84,31 @@ where
         Err(relations) => {
             problems.extend(relations);
             Err(LaunchError::Invalid(problems))
+        }
+    }
+}
+
+/// Reads what a cluster is asked for: seeds and secret are options as the node has them.
+fn cluster(
+    asked: &ArgMatches,
+    environment: &[(String, OsString)],
+) -> Result<cli::Request, LaunchError> {
+    let (_, flags) = asked.subcommand().expect("clap requires a subcommand");
+    let is_own = |variable: &String| {
+        let own = options::rows().filter(|spec| cli::OPTIONS.contains(&spec.name));
+        own.map(OptionSpec::variable).any(|name| name == *variable)
+    };
+    let own = environment.iter().filter(|(name, _)| is_own(name)).cloned();
+    let mut sources = Sources::default();
+    sources.add_environment(&own.collect::<Vec<_>>());
+    sources.add_flags(flags, |name| cli::OPTIONS.contains(&name));
+    let live = LiveConfig::new(sources.raw, None);
+    match live {
+        Ok(live) if sources.problems.is_empty() => Ok(cli::Request::new(asked, &live.current())),
+        Ok(_) => Err(LaunchError::Invalid(sources.problems)),
+        Err(relations) => {
+            sources.problems.extend(relations);
+            Err(LaunchError::Invalid(sources.problems))
         }
     }
 }
@@ -163,8 +194,10 @@ impl Sources {
         }
     }
 
-    fn add_flags(&mut self, flags: &ArgMatches) {
-        for named in options::names().filter(|named| named.dialect == Dialect::Own) {
+    /// Adds the flags of those options that this command line has.
+    fn add_flags(&mut self, flags: &ArgMatches, has: impl Fn(&str) -> bool) {
+        let own = options::names().filter(|named| named.dialect == Dialect::Own);
+        for named in own.filter(|named| has(named.name)) {
             let name = named.name;
             if flags.value_source(name) == Some(ValueSource::CommandLine) {
                 let texts: Vec<&str> =
@@ -198,6 +231,12 @@ fn command() -> Command {
             "Flags win over environment variables (DISTCACHE_PORT for --port), these over the \
              file, and that over the defaults. --help explains every option at length.",
         )
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+        .subcommand(cli::command(|name| {
+            let spec = options::rows().find(|spec| spec.name == name);
+            flag(spec.expect("a test asks for every option of the subcommands"))
+        }))
         .arg(
             Arg::new("config")
                 .long("config")

@@ -102,6 +102,11 @@ pub struct BindAddress {
 }
 
 impl BindAddress {
+    /// Returns an address that must be there.
+    pub fn new(ip: IpAddr) -> Self {
+        Self { ip, optional: false, text: ip.to_string() }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let (optional, name) = match text.strip_prefix('-') {
             Some(rest) => (true, rest),

@@ -29,6 +29,13 @@ impl Journal {
         self.copies.follow(slot, hash, record);
     }
 
+    /// Adds a record about a whole partition, of which no copy needs to hear.
+    pub fn note(&mut self, record: &Record<'_>) {
+        if self.enabled {
+            self.frame.push(record);
+        }
+    }
+
     /// Whether there is nothing to hand over.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -183,6 +183,16 @@ impl Keyspace {
         }
     }
 
+    /// Returns an empty keyspace of the same shard: keys can be moved between the two.
+    pub fn twin(&self) -> Self {
+        Keyspace::new(self.shard, self.databases.len() as u16, self.hasher.clone())
+    }
+
+    /// The shard whose keys these are.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
     /// Follows the configuration.
     pub fn configure(&mut self, config: &Config) {
         self.clock.mode = match config.maxmemory_policy {

@@ -120,6 +120,12 @@ impl Keyspace {
         partition.0 % self.shard.count == self.shard.index
     }
 
+    /// Whether any database has a key of a partition of this shard.
+    pub fn holds_partition(&self, partition: PartitionId) -> bool {
+        let index = self.first_slot(partition) / SLOTS;
+        self.databases.iter().flatten().any(|database| database.partitions[index].keys > 0)
+    }
+
     /// Place of a partition's first slot among the slots of this shard.
     fn first_slot(&self, partition: PartitionId) -> usize {
         debug_assert!(self.owns(partition));

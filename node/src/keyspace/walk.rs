@@ -13,7 +13,7 @@ use super::{Keyspace, ShardId};
 /// Leading bits of the hash that a position holds. With the 14 bits of the slot a cursor has 53:
 /// clients that keep it in a double, as JavaScript does, keep it exactly. Keys that share all
 /// these bits are met together.
-const PREFIX_BITS: u32 = 39;
+pub const PREFIX_BITS: u32 = 39;
 const PREFIX_END: u64 = 1 << PREFIX_BITS;
 
 /// A place between two keys.
@@ -39,8 +39,10 @@ impl Position {
         self.slot
     }
 
-    /// Returns the place that a client's cursor means; any number means one.
+    /// Returns the place that a client's cursor means; any number means one. A number that is too
+    /// large, such as a cursor over several nodes when they have left, means the start.
     pub fn from_cursor(cursor: u64) -> Self {
+        let cursor = if cursor >> (PREFIX_BITS + 14) == 0 { cursor } else { 0 };
         let slot = (cursor >> PREFIX_BITS) as u16 % SLOTS;
         Position { slot, prefix: cursor % PREFIX_END }
     }

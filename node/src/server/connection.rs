@@ -273,6 +273,15 @@ impl Connection {
             }
             Run::Subcommand => return Ok(()),
         };
+        let follows = self.session.access == Access::Any && result == Err(slots::try_again());
+        let result = if follows {
+            // Its keys, or some of them, have moved meanwhile, or do so at this moment.
+            self.output.truncate(before);
+            follow(&mut self.session, command, args, &mut self.output).await;
+            Ok(())
+        } else {
+            result
+        };
         let node = &self.session.node;
         let raw_ticks = Ticks::now().raw_since(start);
         node.commands.executed(command.index, raw_ticks, result.is_err());

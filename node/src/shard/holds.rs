@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use distcache_protocol::slot::slot_of;
+
 use super::batch::Batch;
 use crate::keyspace::entry::Entry;
 use crate::keyspace::{Keyspace, partition_of};
@@ -53,11 +55,16 @@ pub struct Holds<W> {
     pub waiting: VecDeque<W>,
     /// Holds among those that wait.
     pub waiting_holds: usize,
+    /// Partitions whose commands wait until a move of them is decided.
+    frozen: Vec<PartitionId>,
+    /// Partitions whose commands wait until a move of them has caught up.
+    slowed: Vec<PartitionId>,
 }
 
 impl<W> Default for Holds<W> {
     fn default() -> Self {
-        Holds { active: Vec::new(), waiting: VecDeque::new(), waiting_holds: 0 }
+        let (frozen, slowed) = (Vec::new(), Vec::new());
+        Holds { active: Vec::new(), waiting: VecDeque::new(), waiting_holds: 0, frozen, slowed }
     }
 }
 
@@ -65,15 +72,53 @@ impl<W> Holds<W> {
     /// Whether nothing is held and nobody waits.
     #[inline]
     pub fn is_idle(&self) -> bool {
-        self.active.is_empty() && self.waiting.is_empty()
+        self.active.is_empty() && self.waiting.is_empty() && !self.has_stopped_any()
+    }
+
+    fn has_stopped_any(&self) -> bool {
+        !self.frozen.is_empty() || !self.slowed.is_empty()
+    }
+
+    fn has_stopped(&self, key: &[u8]) -> bool {
+        let partition = partition_of(slot_of(key));
+        self.frozen.contains(&partition) || self.slowed.contains(&partition)
+    }
+
+    /// Lets commands on a partition wait until [`Holds::thaw`].
+    pub fn freeze(&mut self, partition: PartitionId) {
+        if !self.frozen.contains(&partition) {
+            self.frozen.push(partition);
+        }
+    }
+
+    /// Lets commands on a partition go on, whatever they waited for.
+    pub fn thaw(&mut self, partition: PartitionId) {
+        self.frozen.retain(|frozen| *frozen != partition);
+        self.slowed.retain(|slowed| *slowed != partition);
+    }
+
+    /// Lets commands on a partition wait until [`Holds::unslow`].
+    pub fn slow(&mut self, partition: PartitionId) {
+        if !self.slowed.contains(&partition) {
+            self.slowed.push(partition);
+        }
+    }
+
+    /// Ends what [`Holds::slow`] began. Returns whether there was anything to end.
+    pub fn unslow(&mut self, partition: PartitionId) -> bool {
+        let before = self.slowed.len();
+        self.slowed.retain(|slowed| *slowed != partition);
+        self.slowed.len() < before
     }
 
     /// Whether a hold can begin now. Those that wait already come first.
     pub fn is_free(&self, keyspace: &Keyspace, wanted: &Wanted) -> bool {
         match wanted {
             _ if self.waiting_holds > 0 => false,
-            Wanted::Everything { .. } => self.active.is_empty(),
-            Wanted::Keys { keys, .. } => !keys.iter().any(|key| keyspace.is_held(key)),
+            Wanted::Everything { .. } => self.active.is_empty() && !self.has_stopped_any(),
+            Wanted::Keys { keys, .. } => {
+                !keys.iter().any(|key| keyspace.is_held(key) || self.has_stopped(key))
+            }
         }
     }
 
@@ -109,8 +154,7 @@ impl<W> Holds<W> {
 
     /// Whether some held key belongs to a partition.
     pub fn touches(&self, partition: PartitionId) -> bool {
-        let belongs =
-            |key: &Vec<u8>| partition_of(distcache_protocol::slot::slot_of(key)) == partition;
+        let belongs = |key: &Vec<u8>| partition_of(slot_of(key)) == partition;
         self.active.iter().any(|(_, wanted)| match wanted {
             Wanted::Keys { keys, .. } => keys.iter().any(belongs),
             Wanted::Everything { .. } => true,
@@ -119,6 +163,9 @@ impl<W> Holds<W> {
 
     /// Whether the next command of a batch must wait.
     pub fn blocks(&self, keyspace: &Keyspace, batch: &Batch) -> bool {
-        !self.active.is_empty() && batch.next_keys().any(|key| keyspace.is_held(key))
+        if self.active.is_empty() && !self.has_stopped_any() {
+            return false;
+        }
+        batch.next_keys().any(|key| keyspace.is_held(key) || self.has_stopped(key))
     }
 }

@@ -5,11 +5,14 @@
 //!
 //! - [`batch`]: the commands of one connection for one shard, and their replies;
 //! - [`holds`]: keys lent to a coordinator, for commands whose keys live on several shards;
-//! - [`memory`]: what all shards use together, and the limit.
+//! - [`memory`]: what all shards use together, and the limit;
+//! - [`moves`] and [`staging`]: partitions on their way to and from other nodes.
 
 pub mod batch;
 pub mod holds;
 pub mod memory;
+pub mod moves;
+pub mod staging;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +22,8 @@ use distcache_protocol::slot::slot_of;
 use distcache_recovery::RecordCursor;
 
 use crate::clock::{self, Ticks};
+use crate::cluster::moves::Assignment;
+use crate::cluster::table::PartitionId;
 use crate::cluster::view::Ownership;
 use crate::command::{Args, Command, CommandError, Flags, Run, TABLE};
 use crate::keyspace::expiry::ExpirySlice;
@@ -33,6 +38,8 @@ use crate::records::UnixMillis;
 use crate::server::counters::count_error;
 use batch::Batch;
 use memory::MemoryGate;
+use moves::ShardMoves;
+use staging::Received;
 
 /// Counters of one command, for `INFO commandstats`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,6 +69,10 @@ pub struct ShardState {
     monitor: Option<Arc<Monitor>>,
     log: Option<LogStatus>,
     ownership: Arc<Ownership>,
+    /// Whether this node may serve anything in this turn.
+    is_leased: bool,
+    /// Partitions on their way.
+    pub moves: ShardMoves,
     /// Time of this turn.
     now: UnixMillis,
     /// When the last command of this turn ended, and the next one begins.
@@ -74,6 +85,7 @@ impl ShardState {
     /// Returns a shard with these keys; `log` is the state of the node's log, if it has one.
     pub fn new(mut keyspace: Keyspace, memory: MemoryGate, log: Option<LogStatus>) -> Self {
         keyspace.journal.set_enabled(log.is_some());
+        let moves = ShardMoves::new(keyspace.shard());
         let commands = vec![CommandStats::default(); TABLE.len()];
         ShardState {
             keyspace,
@@ -83,6 +95,8 @@ impl ShardState {
             monitor: None,
             log,
             ownership: Arc::default(),
+            is_leased: true,
+            moves,
             now: UnixMillis(0),
             ticks: Ticks::now(),
             warmed: Vec::new(),
@@ -103,7 +117,13 @@ impl ShardState {
     /// Whether this node serves all of these keys.
     #[inline]
     pub fn serves<'a>(&self, mut keys: impl Iterator<Item = &'a [u8]>) -> bool {
-        self.ownership.is_whole() || keys.all(|key| self.ownership.serves(slot_of(key)))
+        let serves = |key| self.ownership.serves(slot_of(key));
+        self.is_leased && (self.ownership.is_whole() || keys.all(serves))
+    }
+
+    /// Whether this node serves a slot now.
+    pub fn serves_slot(&self, slot: u16) -> bool {
+        self.ownership.is_leased(Ticks::now()) && self.ownership.serves(slot)
     }
 
     /// Removes keys whose time is over, in a slice.
@@ -137,6 +157,7 @@ impl ShardState {
         self.keyspace.begin(clock::now(), database);
         self.keyspace.set_touching(touching);
         self.memory.refresh(&mut self.keyspace);
+        self.is_leased = self.ownership.is_leased(Ticks::now());
     }
 
     /// Evicts some keys if memory is over its limit, which may have been lowered.
@@ -154,6 +175,7 @@ impl ShardState {
         self.memory.refresh(&mut self.keyspace);
         self.warm(batches, WARMED_COMMANDS);
         self.ticks = Ticks::now();
+        self.is_leased = self.ownership.is_leased(self.ticks);
     }
 
     /// Warms the cache for the next commands of some batches, `most` at most of all together.
@@ -181,7 +203,7 @@ impl ShardState {
         self.keyspace.set_touching(batch.touching);
         let slow = self.monitor.as_ref().map_or(u64::MAX, |monitor| monitor.threshold());
         while let Some(&routed) = batch.commands.get(batch.executed) {
-            if batch.replies.len() >= BATCH_REPLY_BYTES_MAX || blocked(&self.keyspace, batch) {
+            if batch.replies.len() >= BATCH_REPLY_BYTES_MAX {
                 break;
             }
             if batch.executed >= batch.hints.len() {
@@ -192,6 +214,9 @@ impl ShardState {
                 batch.executed += 1;
                 batch.refused = true;
                 continue;
+            }
+            if blocked(&self.keyspace, batch) {
+                break;
             }
             let args = routed.args(&batch.requests);
             self.keyspace.expect(batch.hints.get(batch.executed).copied());
@@ -204,7 +229,7 @@ impl ShardState {
             }
         }
         self.keyspace.expect(None);
-        self.memory.publish(self.keyspace.used_bytes());
+        self.publish_memory();
     }
 
     #[inline]
@@ -249,7 +274,7 @@ impl ShardState {
     pub fn load(&mut self, block: LoadBlock) {
         block.apply(&mut self.keyspace);
         self.free_removed();
-        self.memory.publish(self.keyspace.used_bytes());
+        self.publish_memory();
     }
 
     /// Applies a coordinator's records that are about this shard's keys.
@@ -261,17 +286,31 @@ impl ShardState {
             }
         }
         self.free_removed();
-        self.memory.publish(self.keyspace.used_bytes());
+        self.publish_memory();
+    }
+
+    /// Takes over what the table says of some of this shard's partitions. Returns those whose
+    /// commands need not wait any more.
+    pub fn follow(&mut self, changes: &[(PartitionId, Assignment)]) -> Vec<PartitionId> {
+        let followed = self.moves.follow(&mut self.keyspace, changes);
+        free(followed.dropped);
+        self.publish_memory();
+        followed.thawed
+    }
+
+    /// Applies a chunk of a partition that this node receives.
+    pub fn stage(&mut self, received: &Received) {
+        self.moves.staging.apply(received, || self.keyspace.twin());
+        self.publish_memory();
+    }
+
+    fn publish_memory(&self) {
+        self.memory.publish(self.keyspace.used_bytes() + self.moves.staging.used_bytes());
     }
 
     /// Lets another thread free what was flushed, so that nobody waits for it here.
     fn free_removed(&mut self) {
-        let removed = self.keyspace.take_removed();
-        if !removed.is_empty() {
-            // Where there can be no further thread, the tables are dropped at once.
-            let _ =
-                std::thread::Builder::new().name("free".to_owned()).spawn(move || drop(removed));
-        }
+        free(self.keyspace.take_removed());
     }
 
     /// Counts a command that ends now, and returns the counter steps that it took.
@@ -285,6 +324,14 @@ impl ShardState {
         stats.raw_ticks += raw_ticks;
         stats.times.add(raw_ticks);
         raw_ticks
+    }
+}
+
+/// Lets another thread drop what may be millions of keys.
+fn free<T: Send + 'static>(removed: Vec<T>) {
+    if !removed.is_empty() {
+        // Where there can be no further thread, they are dropped at once.
+        let _ = std::thread::Builder::new().name("free".to_owned()).spawn(move || drop(removed));
     }
 }
 

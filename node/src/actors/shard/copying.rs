@@ -30,9 +30,26 @@ struct CopySlice;
 pub(super) struct CopyJob {
     partitions: VecDeque<PartitionId>,
     reply: oneshot::Sender<Result<(), String>>,
+    /// The partition came, went, or is on its way here since its copy began.
+    is_void: bool,
 }
 
 impl Shard {
+    /// Says that a partition came, went, or is on its way here: a copy of it that is being made is
+    /// none of it, and must not become its snapshot.
+    pub(super) fn void_copy(&mut self, partition: PartitionId) {
+        if let Some(job) = &mut self.copying
+            && job.partitions.front() == Some(&partition)
+        {
+            job.is_void = true;
+        }
+    }
+
+    fn is_void(&self, partition: PartitionId) -> bool {
+        self.copying.as_ref().is_some_and(|job| job.is_void)
+            || self.state.moves.staging.move_of(partition).is_some()
+    }
+
     /// Goes on with the next partition after one is committed, or gives up.
     fn next_partition(&mut self, committed: Result<(), LogError>) {
         let Some(mut job) = self.copying.take() else { return };
@@ -41,6 +58,7 @@ impl Shard {
             return;
         }
         job.partitions.pop_front();
+        job.is_void = false;
         if let Some(&next) = job.partitions.front() {
             self.state.keyspace.begin_copy(CopyId::SNAPSHOT, next);
         }
@@ -98,7 +116,7 @@ impl Handler<CopyPartitions> for Shard {
         if let Some(&first) = partitions.front() {
             self.state.keyspace.begin_copy(CopyId::SNAPSHOT, first);
         }
-        self.copying = Some(CopyJob { partitions, reply });
+        self.copying = Some(CopyJob { partitions, reply, is_void: false });
         context.notify(CopySlice);
     }
 }
@@ -121,7 +139,9 @@ impl Handler<CopySlice> for Shard {
         // The partition's records so far must be in the log before its cut.
         self.hand_over(context);
         self.state.keyspace.end_copy(CopyId::SNAPSHOT);
-        let committed = log.end_snapshot(partition, SnapshotEnd::Commit).into_actor(self);
+        // Its frames stay in the log then, and are the partition until the next compaction.
+        let end = if self.is_void(partition) { SnapshotEnd::Abandon } else { SnapshotEnd::Commit };
+        let committed = log.end_snapshot(partition, end).into_actor(self);
         context.spawn(committed.map(|result, shard, context| {
             shard.next_partition(result.unwrap_or_else(|_| Err(closed())));
             context.notify(CopySlice);

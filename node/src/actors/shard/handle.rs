@@ -11,17 +11,33 @@ use tokio::sync::oneshot;
 
 use super::copying::CopyPartitions;
 use super::inbox::{Execute, Inbox, Notice};
+use super::moving::{Follow, Give, NextChunk, Receive, Wake};
 use super::{HandOver, Hold, Load, Release, RunTurn, Shard, Visit};
+use crate::cluster::moves::Assignment;
+use crate::cluster::table::MoveId;
 use crate::command::{Command, CommandError};
 use crate::keyspace::KeyspaceStats;
 use crate::oplog::load::LoadBlock;
 use crate::shard::ShardState;
 use crate::shard::holds::{Held, Ticket, Wanted};
+use crate::shard::moves::{Freeze, GivenChunk, Ungivable};
+use crate::shard::staging::{Received, Unreceived};
 
 /// The shard has stopped, and the node with it.
 #[derive(Debug, thiserror::Error)]
 #[error("the node is stopping")]
 pub struct Stopped;
+
+/// Why a partition is not given.
+#[derive(Debug, thiserror::Error)]
+pub enum GiveError {
+    /// The node is stopping.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The shard refuses.
+    #[error(transparent)]
+    Ungivable(#[from] Ungivable),
+}
 
 impl From<Stopped> for std::io::Error {
     fn from(stopped: Stopped) -> Self {
@@ -129,6 +145,55 @@ impl ShardHandle {
     #[expect(clippy::disallowed_methods, reason = "the loader's gate bounds the queue")]
     pub fn load(&self, block: LoadBlock) {
         self.address.do_send(Load { block });
+    }
+
+    /// Takes over what the table says of some of the shard's partitions.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn follow(&self, changes: Vec<(PartitionId, Assignment)>) -> Result<(), Stopped> {
+        self.address.send(Follow { changes }).await.map_err(|_| Stopped)
+    }
+
+    /// Lets commands that wait be looked at again.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub async fn wake(&self) -> Result<(), Stopped> {
+        self.send(Wake).await
+    }
+
+    /// Begins to give a partition to another node.
+    ///
+    /// # Errors
+    /// Why it cannot be given.
+    pub async fn give(&self, partition: PartitionId, by: MoveId) -> Result<(), GiveError> {
+        Ok(self.address.send(Give { partition, move_id: by }).await.map_err(|_| Stopped)??)
+    }
+
+    /// Returns the next chunk of a partition that is given, and freezes it if that is wanted.
+    ///
+    /// # Errors
+    /// Why it cannot be given any more.
+    pub async fn next_chunk(
+        &self,
+        partition: PartitionId,
+        move_id: MoveId,
+        freeze: Freeze,
+    ) -> Result<GivenChunk, GiveError> {
+        let message = NextChunk { partition, move_id, freeze };
+        Ok(self.address.send(message).await.map_err(|_| Stopped)??)
+    }
+
+    /// Takes a chunk of a partition that this node gets.
+    ///
+    /// # Errors
+    /// [`Stopped`]; the inner error gives the chunk back, which was not taken.
+    pub async fn receive(
+        &self,
+        received: Received,
+    ) -> Result<Result<(), Box<Unreceived>>, Stopped> {
+        self.address.send(Receive { received }).await.map_err(|_| Stopped)
     }
 
     /// Hands the journal over to the log, so that what follows in the log comes behind it.

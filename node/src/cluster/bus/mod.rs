@@ -96,22 +96,16 @@ impl Bus {
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        let shared = Arc::new(Shared {
-            node: config.node,
-            incarnation: config.incarnation,
-            secret: config.secret,
-            cluster: Mutex::new(config.cluster),
-            service,
-            runtime: Handle::current(),
-            peers: Mutex::default(),
-            admissions: Mutex::default(),
-            stopping: watch::Sender::new(false),
-            serving: watch::Sender::new(0),
-            warned: Mutex::default(),
-        });
+        let shared = Shared::new(config, service);
         let serving = Serving::new(shared.clone());
         tokio::spawn(serve::accept(listener, serving));
         Ok(Bus(shared))
+    }
+
+    /// Makes calls possible, and answers none: for a tool that is no node. Must be called on the
+    /// runtime that shall do the work.
+    pub fn client(config: BusConfig) -> Self {
+        Bus(Shared::new(config, Arc::new(Nobody)))
     }
 
     /// Says which cluster this node is in, once it has joined one. Connections that there are
@@ -215,7 +209,32 @@ impl Bus {
     }
 }
 
+/// Answers where nothing listens.
+struct Nobody;
+
+impl Service for Nobody {
+    fn handle(&self, _: PeerIdentity, class: Class, kind: Kind, _: Bytes) -> Handling {
+        Box::pin(std::future::ready(Err(unknown_kind(class, kind))))
+    }
+}
+
 impl Shared {
+    fn new(config: BusConfig, service: Arc<dyn Service>) -> Arc<Self> {
+        Arc::new(Shared {
+            node: config.node,
+            incarnation: config.incarnation,
+            secret: config.secret,
+            cluster: Mutex::new(config.cluster),
+            service,
+            runtime: Handle::current(),
+            peers: Mutex::default(),
+            admissions: Mutex::default(),
+            stopping: watch::Sender::new(false),
+            serving: watch::Sender::new(0),
+            warned: Mutex::default(),
+        })
+    }
+
     /// Returns what this node brings to a handshake.
     fn local(&self) -> io::Result<Local> {
         let identity = Identity {

@@ -47,7 +47,7 @@ pub enum Entry {
         announcement: Announcement,
     },
     /// A member does not answer. Nobody else becomes primary by this; moves to it and from it
-    /// that only copy are cancelled.
+    /// that only copy are cancelled, so a [`Change::Switch`] that would hand over comes too late.
     NodeDown {
         /// The node.
         node: NodeId,
@@ -92,18 +92,29 @@ pub enum Change {
         drop: Option<NodeId>,
     },
     /// The target of a move has everything that the primary has acknowledged, and the primary
-    /// acknowledges nothing any more that the target has not.
+    /// acknowledges nothing any more that the target has not. For a further copy, and for a move
+    /// of one copy among several; the only copy is handed over without it.
     JoinIsr {
         /// The move.
         move_id: MoveId,
     },
-    /// A node leaves the in-sync set: it is too slow, it is down, or a move ends with that.
+    /// A node leaves the in-sync set: it is too slow, it is down, or a move ends with that, one
+    /// that was not a handover.
     ShrinkIsr {
         /// The node, not the primary.
         remove: NodeId,
     },
     /// The target of a move becomes the primary: the point at which a move is decided. The former
-    /// primary has stopped serving before it proposes this, and stays in the in-sync set.
+    /// primary has stopped serving before it proposes this, and serves again only when it has
+    /// applied that the move ended otherwise.
+    ///
+    /// If the target is in the in-sync set already, that set stays as it is, and the former
+    /// primary is in it until [`Change::ShrinkIsr`].
+    ///
+    /// If the former primary is alone in the set and the node to be dropped, this is a
+    /// **handover**: the target is alone in the set from now on, and the move is over. The target
+    /// must have everything on its disk before this is proposed, since the former primary deletes
+    /// its copy when it applies this.
     Switch {
         /// The move.
         move_id: MoveId,

@@ -143,7 +143,11 @@ impl Partition {
     /// Where somebody else of the in-sync set is up, the node leaves the set. Where nobody is, the
     /// set stays until it is known who has the newest copy; a primary that is down stays as well,
     /// since it may be alive and serve until its lease ends, which a promotion waits for. A node
-    /// that was alone in the set stays the primary, and has what is in its log.
+    /// that was alone in the set stays the primary, and has what is in its log; so does one to
+    /// which the partition was handed over while it restarted.
+    ///
+    /// A move to the node ends, and one by which it gives the partition away. If that was still
+    /// copying, it ends undecided, and the new epoch voids a switch that was proposed before.
     fn member_restarted(&mut self, node: NodeId, nodes: &BTreeMap<NodeId, Member>) {
         if !self.isr.contains(&node) {
             if self.joining.is_some_and(|joining| joining.node == node) {

@@ -9,6 +9,11 @@
 //! or the in-sync set changes, a move is cancelled, or a primary is back; who proposes a change
 //! of a partition says which epoch it has seen, so a proposal that comes too late does nothing.
 //!
+//! A **move** begins and ends by entries. The only copy of a partition is **handed over**: one
+//! `Switch` makes the target the primary and the whole in-sync set. Where there are, or shall be,
+//! further copies, the target joins the set, becomes primary if it is to, and a copy that is to go
+//! leaves the set, by an entry each; so there is always somebody in the set who may be promoted.
+//!
 //! Modules in reading order: [`identity`], this one, [`entry`], [`outcome`], [`mod@apply`],
 //! [`snapshot`], [`invariants`], [`limits`].
 
@@ -122,10 +127,13 @@ pub struct Partition {
     pub recovering: bool,
     /// The move that is under way.
     pub joining: Option<Joining>,
-    /// The last move that ended, by which a repeated proposal is recognised.
+    /// The last move that ended, by which a repeated proposal is recognised. It need not be the
+    /// one by which the primary became that: see [`Partition::serve_from`].
     pub ended: Option<EndedMove>,
     /// What the primary must have received before it serves: the last change that the former
-    /// primary sent before it handed over.
+    /// primary sent before the switch. 0 if it did not become primary by a switch. Tables may be
+    /// skipped, and [`Partition::ended`] names later moves as well, so this, not that, tells a
+    /// primary whether what it has received is the partition.
     pub serve_from: StreamSequence,
 }
 
@@ -140,7 +148,8 @@ pub struct Joining {
     pub move_id: MoveId,
     /// What the node becomes.
     pub then: Then,
-    /// The node that gives its copy up in the end.
+    /// The node that gives its copy up: with the switch if it hands the only one over, else by
+    /// leaving the in-sync set in the end.
     pub drop: Option<NodeId>,
     /// How far the move is.
     pub phase: MovePhase,
@@ -158,12 +167,14 @@ pub enum Then {
     Replica,
 }
 
-/// How far a move is.
+/// How far a move is. A handover of the only copy goes from `Copying` straight to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MovePhase {
-    /// The target receives the partition.
+    /// The target receives the partition, and is not in the in-sync set. When the source or the
+    /// target is down or restarts, the move is over.
     Copying,
-    /// The target has all of it and is in the in-sync set, but not the primary yet.
+    /// The target has all of it and is in the in-sync set, but not the primary yet. It may be
+    /// promoted when the source dies; a member that is only down keeps its place.
     InSync,
     /// The target is what it was to become; one node still has a copy to give up.
     Dropping,

@@ -104,7 +104,8 @@ pub enum Refusal {
     /// The move cannot be cancelled any more.
     #[error("move {0} is decided")]
     MoveDecided(MoveId),
-    /// The target has not joined the in-sync set, or is not to become primary.
+    /// The target has not joined the in-sync set, and the primary does not hand the only copy over
+    /// either; or the target is another node, or not to become primary.
     #[error("move {0} is not ready for a switch")]
     NotReady(MoveId),
     /// The node that is to hand over or to stay is another one.

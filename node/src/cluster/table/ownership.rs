@@ -251,17 +251,33 @@ impl Partition {
         sequence: StreamSequence,
     ) -> Result<(), Refusal> {
         let joining = self.joining(move_id)?;
-        if joining.phase != MovePhase::InSync || joining.node != to {
+        let hands_over = self.hands_over(&joining, from);
+        let is_ready = joining.phase == MovePhase::InSync || hands_over;
+        if !is_ready || joining.node != to {
             return Err(Refusal::NotReady(move_id));
         }
         if self.primary != Some(from) {
             return Err(Refusal::NotPrimary(from));
         }
         self.primary = Some(to);
+        if hands_over {
+            // The target takes the source's place, so there is nothing left to drop.
+            self.isr = vec![to];
+            self.joining = Some(Joining { drop: None, ..joining });
+        }
         self.serve_from = sequence;
         self.decide();
         self.advance();
         Ok(())
+    }
+
+    /// Whether a switch in this state hands the only copy over as a whole. The target need not
+    /// have joined the in-sync set: nothing but the copy that the source gives up was ever in it.
+    fn hands_over(&self, joining: &Joining, from: NodeId) -> bool {
+        joining.phase == MovePhase::Copying
+            && joining.then == Then::BecomePrimary
+            && joining.drop == Some(from)
+            && self.isr == [from]
     }
 
     /// The target of the move is what it was to become: only a copy may be left to drop.

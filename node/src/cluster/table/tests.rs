@@ -35,6 +35,12 @@ impl Cluster {
         let outcome = apply(&mut self.state, before.version + 1, entry);
         check_invariants(&self.state).unwrap_or_else(|error| panic!("{entry:?}: {error}"));
         check_transition(&before, &self.state).unwrap_or_else(|e| panic!("{entry:?}: {e}"));
+        if let Entry::Partition { partition, change, .. } = entry
+            && outcome == Outcome::Applied
+        {
+            let at = usize::from(partition.0);
+            check_copies(*change, &before.partitions[at], &self.state.partitions[at]);
+        }
         if outcome != Outcome::Applied {
             let version = self.state.version;
             assert_eq!(self.state, State { version, ..before }, "{entry:?}: {outcome:?}");
@@ -75,6 +81,13 @@ impl Cluster {
         self.change(begin(1));
     }
 
+    /// The same by another move, to the process that node 1 has by now.
+    fn begin_again(&mut self, move_id: MoveId) {
+        let Change::BeginMove { target, then, drop, .. } = begin(1) else { unreachable!() };
+        let incarnation = self.state.nodes[&target].incarnation;
+        self.change(Change::BeginMove { move_id, target, incarnation, then, drop });
+    }
+
     fn restart(&mut self, node: u64, incarnation: u64) {
         let entry = self.up(node, incarnation);
         self.ok(entry);
@@ -89,6 +102,22 @@ impl Cluster {
     fn down(&mut self, node: u64) {
         let incarnation = self.state.nodes[&NodeId(node)].incarnation;
         self.ok(Entry::NodeDown { node: NodeId(node), incarnation });
+    }
+}
+
+/// Who is in the in-sync set behind a step of a move, and who is not.
+fn check_copies(change: Change, before: &Partition, after: &Partition) {
+    match change {
+        Change::Switch { from, to, .. } if before.isr.contains(&to) => {
+            assert_eq!(before.isr, after.isr, "all copies stay");
+            assert!(after.isr.contains(&from));
+        }
+        Change::Switch { from, to, .. } => {
+            assert_eq!((&before.isr[..], &after.isr[..]), (&[from][..], &[to][..]), "handed over");
+            assert_eq!((after.joining, after.recovering), (None, false));
+        }
+        Change::JoinIsr { .. } => assert!(after.isr.starts_with(&before.isr)),
+        _ => assert!(before.isr == after.isr || before.epoch < after.epoch),
     }
 }
 
@@ -121,10 +150,159 @@ fn the_first_node_owns_all_slots() {
 }
 
 #[test]
-fn a_partition_moves_and_the_old_copy_is_dropped_last() {
+fn the_only_copy_is_handed_over_by_one_entry() {
     let mut cluster = Cluster::of(2, 1);
     cluster.begin();
-    assert_eq!(cluster.refused(SWITCH), Refusal::NotReady(MOVE));
+    let (before, switch, cancel) =
+        (cluster.first().epoch, cluster.entry(SWITCH), cluster.entry(CANCEL));
+    cluster.change(SWITCH);
+    let first = cluster.first();
+    assert_eq!((first.primary, &first.isr[..]), (Some(NodeId(1)), &[NodeId(1)][..]));
+    assert_eq!((first.epoch, first.serve_from), (Epoch(before.0 + 1), StreamSequence(9)));
+    assert_eq!(first.joining, None);
+    assert_eq!(first.ended, Some(EndedMove { move_id: MOVE, completed: true }));
+    assert_eq!(cluster.state.held_by(NodeId(0)), None);
+    assert_eq!(cluster.apply(&switch), Outcome::AlreadyApplied);
+    assert_eq!(cluster.apply(&cancel), Outcome::Refused(Refusal::MoveDecided(MOVE)));
+    for late in [begin(1), JOIN, SWITCH] {
+        assert_eq!(cluster.apply(&cluster.entry(late)), Outcome::AlreadyApplied, "{late:?}");
+    }
+    assert_eq!(cluster.refused(CANCEL), Refusal::MoveDecided(MOVE));
+    // Nor when the target is down by then, or was restarted, and somebody asks once more.
+    cluster.down(1);
+    cluster.restart(1, 101);
+    assert_eq!(cluster.first().primary, Some(NodeId(1)));
+    assert_eq!(cluster.apply(&switch), Outcome::AlreadyApplied);
+    assert_eq!(cluster.apply(&cancel), Outcome::Refused(Refusal::MoveDecided(MOVE)));
+}
+
+#[test]
+fn what_is_not_the_only_copy_is_not_handed_over() {
+    let switch = |move_id| {
+        let (from, to) = (NodeId(0), NodeId(1));
+        Change::Switch { move_id, from, to, sequence: StreamSequence(9) }
+    };
+    for (then, drop) in [
+        (Then::BecomePrimary, None),
+        (Then::Replica, None),
+        (Then::BecomePrimary, Some(NodeId(2))),
+        (Then::BecomePrimary, Some(NodeId(0))),
+        (Then::Replica, Some(NodeId(2))),
+    ] {
+        let mut cluster = Cluster::of(3, 1);
+        if drop.is_some() {
+            let move_id = MoveId(8);
+            cluster.change(begin_as(move_id, 2, Then::Replica, None));
+            cluster.change(Change::JoinIsr { move_id });
+        }
+        cluster.change(begin_as(MOVE, 1, then, drop));
+        assert_eq!(cluster.refused(switch(MOVE)), Refusal::NotReady(MOVE), "{then:?} {drop:?}");
+    }
+    let mut cluster = Cluster::of(3, 1);
+    cluster.begin();
+    let (move_id, sequence) = (MOVE, StreamSequence(9));
+    for (from, to, refusal) in [
+        (0, 2, Refusal::NotReady(MOVE)),
+        (2, 1, Refusal::NotReady(MOVE)),
+        (1, 0, Refusal::NotReady(MOVE)),
+    ] {
+        let (from, to) = (NodeId(from), NodeId(to));
+        assert_eq!(cluster.refused(Change::Switch { move_id, from, to, sequence }), refusal);
+    }
+    assert_eq!(cluster.refused(switch(MoveId(2))), Refusal::NoSuchMove(MoveId(2)));
+    cluster.change(SWITCH);
+}
+
+#[test]
+fn a_handover_ends_undecided_when_one_of_the_two_is_down_or_restarts() {
+    type Event = fn(&mut Cluster);
+    let events: [(&str, Event); 6] = [
+        ("source restarts", |cluster| cluster.restart(0, 100)),
+        ("target restarts", |cluster| cluster.restart(1, 101)),
+        ("source is down", |cluster| cluster.down(0)),
+        ("target is down", |cluster| cluster.down(1)),
+        ("source was down", |cluster| {
+            cluster.down(0);
+            cluster.ok(cluster.up(0, 0));
+        }),
+        ("target was down", |cluster| {
+            cluster.down(1);
+            cluster.ok(cluster.up(1, 1));
+        }),
+    ];
+    for (name, event) in events {
+        let mut cluster = Cluster::of(2, 1);
+        cluster.begin();
+        let late = cluster.entry(SWITCH);
+        event(&mut cluster);
+        let first = cluster.first();
+        assert_eq!((first.primary, &first.isr[..]), (Some(NodeId(0)), &[NodeId(0)][..]), "{name}");
+        assert_eq!(first.ended, Some(EndedMove { move_id: MOVE, completed: false }), "{name}");
+        assert_eq!(
+            cluster.apply(&late),
+            Outcome::Refused(Refusal::MoveCancelled(MOVE)),
+            "{name}: the move is over"
+        );
+        // Nor does it decide a later move: neither the epoch nor the id is that one's.
+        for node in [0, 1] {
+            let present = cluster.state.nodes[&NodeId(node)].incarnation.0;
+            cluster.apply(&cluster.up(node, present));
+        }
+        cluster.begin_again(MoveId(2));
+        assert_eq!(cluster.refused(SWITCH), Refusal::MoveCancelled(MOVE), "{name}");
+        cluster.change(Change::CancelMove { move_id: MoveId(2) });
+        cluster.begin_again(MoveId(3));
+        let outcome = cluster.apply(&late);
+        assert!(matches!(outcome, Outcome::Refused(Refusal::EpochMismatch { .. })), "{outcome:?}");
+        assert_eq!(cluster.refused(SWITCH), Refusal::NoSuchMove(MOVE), "{name}");
+    }
+}
+
+#[test]
+fn a_handover_that_was_decided_holds_whatever_becomes_of_the_two() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
+    cluster.change(SWITCH);
+    let epoch = cluster.first().epoch;
+    cluster.restart(0, 100);
+    assert_eq!(cluster.first().epoch, epoch, "the former source has no part in it any more");
+    // It had restarted before the switch was committed: it has all of it on its disk.
+    cluster.restart(1, 101);
+    let first = cluster.first();
+    assert_eq!((first.primary, &first.isr[..]), (Some(NodeId(1)), &[NodeId(1)][..]));
+    assert!(first.epoch > epoch && !first.recovering);
+    cluster.down(1);
+    assert_eq!(cluster.refused(promote(0)), Refusal::NotInSync(NodeId(0)));
+    assert_eq!(cluster.state.serving_owner(PartitionId(0)), None);
+    cluster.ok(cluster.up(1, 101));
+    assert_eq!(cluster.state.serving_owner(PartitionId(0)), Some(NodeId(1)));
+}
+
+/// A target may see the table before the handover, then the one behind all of this: it must not
+/// take what it has received for the rest of a move that came to nothing.
+#[test]
+fn that_a_primary_came_by_a_switch_is_known_whichever_move_ended_last() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
+    cluster.change(SWITCH);
+    let (move_id, back) = (MoveId(2), Some(NodeId(1)));
+    cluster.change(begin_as(move_id, 0, Then::BecomePrimary, back));
+    cluster.down(0);
+    let first = cluster.first();
+    assert_eq!(first.ended, Some(EndedMove { move_id, completed: false }));
+    assert_eq!((first.primary, first.serve_from), (back, StreamSequence(9)));
+    cluster.restart(1, 101);
+    assert_eq!(cluster.first().serve_from, StreamSequence(9));
+    cluster.down(1);
+    cluster.restart(0, 100);
+    cluster.change(Change::AssignEmpty { to: NodeId(0) });
+    assert_eq!(cluster.first().serve_from, StreamSequence(0), "nobody has sent it anything");
+}
+
+#[test]
+fn one_copy_of_several_moves_and_the_old_one_is_dropped_last() {
+    let mut cluster = Cluster::of(2, 1);
+    cluster.begin();
     cluster.change(JOIN);
     assert_eq!(cluster.first().isr, [NodeId(0), NodeId(1)]);
     assert_eq!(cluster.first().primary, Some(NodeId(0)));
@@ -152,6 +330,12 @@ fn a_switch_that_comes_behind_the_cancellation_does_nothing() {
     assert_eq!(cluster.first().isr, [NodeId(0)]);
     assert_eq!(cluster.apply(&late), Outcome::Refused(Refusal::MoveCancelled(MOVE)));
     assert_eq!(cluster.refused(JOIN), Refusal::MoveCancelled(MOVE));
+    let mut handover = Cluster::of(2, 1);
+    handover.begin();
+    let late = handover.entry(SWITCH);
+    handover.change(CANCEL);
+    assert_eq!(handover.apply(&late), Outcome::Refused(Refusal::MoveCancelled(MOVE)));
+    assert_eq!(handover.refused(SWITCH), Refusal::MoveCancelled(MOVE), "nor in this epoch");
 }
 
 #[test]
@@ -477,9 +661,14 @@ impl Dice {
 
     /// What the primary would propose next.
     fn step(self, partition: &Partition) -> Option<Change> {
-        let Joining { node: to, move_id, phase, drop, .. } = partition.joining?;
+        let Joining { node: to, move_id, phase, drop, then, .. } = partition.joining?;
         let (from, sequence) = (partition.primary?, StreamSequence(1));
+        let is_handover =
+            then == Then::BecomePrimary && drop == Some(from) && partition.isr == [from];
         Some(match phase {
+            MovePhase::Copying if is_handover && self.flag => {
+                Change::Switch { move_id, from, to, sequence }
+            }
             MovePhase::Copying => Change::JoinIsr { move_id },
             MovePhase::InSync => Change::Switch { move_id, from, to, sequence },
             MovePhase::Dropping => Change::ShrinkIsr { remove: drop? },

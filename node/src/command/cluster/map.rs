@@ -132,11 +132,12 @@ fn line(session: &Session, node: NodeId, primary: Option<NodeId>) -> String {
     let is_up = table.is_up(node);
     let of = primary.map_or("-".to_owned(), name_of);
     let mut line = format!(
-        "{} {host}:{port}@{bus_port} {}{}{} {of} 0 0 {} {}",
+        "{} {host}:{port}@{bus_port} {}{}{}{} {of} 0 0 {} {}",
         name_of(node),
         if node == *myself { "myself," } else { "" },
         if primary.is_some() { "slave" } else { "master" },
         if is_up { "" } else { ",fail" },
+        if port == 0 { ",noaddr" } else { "" },
         epoch_of(table, primary.unwrap_or(node)),
         if is_up { "connected" } else { "disconnected" },
     );
@@ -196,7 +197,9 @@ pub(in crate::command) fn summary(view: &ClusterView) -> Vec<(&'static str, Stri
         .nodes
         .keys()
         .filter(|node| table.partitions.iter().any(|partition| partition.primary == Some(**node)));
-    let state = if served == table.partitions.len() { "ok" } else { "fail" };
+    // A node without a lease may be cut off: what it takes for served by others may be so no more.
+    let is_ok = view.is_leased() && served == table.partitions.len();
+    let state = if is_ok { "ok" } else { "fail" };
     let leaving = table.nodes.values().filter(|member| member.status == Status::Leaving).count();
     let moving = table.partitions.iter().filter(|partition| partition.joining.is_some()).count();
     vec![
@@ -216,6 +219,31 @@ pub(in crate::command) fn summary(view: &ClusterView) -> Vec<(&'static str, Stri
         ("cluster_nodes_leaving", leaving.to_string()),
         ("cluster_partitions_moving", moving.to_string()),
     ]
+}
+
+/// What a node has to do with partitions.
+pub(in crate::command) struct Parts {
+    /// Partitions that it serves.
+    pub(in crate::command) served: usize,
+    /// Partitions on their way to it.
+    pub(in crate::command) receiving: usize,
+    /// Partitions on their way from it.
+    pub(in crate::command) giving: usize,
+}
+
+/// Counts what this node has to do with partitions.
+pub(in crate::command) fn parts(view: &ClusterView) -> Parts {
+    let first_slots = (0..SLOTS).step_by(SLOTS_PER_PARTITION.into());
+    let served = first_slots.filter(|slot| view.owner(*slot) == Owner::Local).count();
+    let moving = || view.table.partitions.iter().filter(|partition| partition.joining.is_some());
+    let is_target = |partition: &&Partition| {
+        partition.joining.is_some_and(|joining| joining.node == view.myself)
+    };
+    let receiving = moving().filter(is_target).count();
+    let is_source =
+        |partition: &&Partition| partition.primary == Some(view.myself) && !is_target(partition);
+    let giving = moving().filter(is_source).count();
+    Parts { served, receiving, giving }
 }
 
 /// `CLUSTER INFO`

@@ -69,6 +69,10 @@ fn swapdb<'a>(
         number.ok_or_else(|| CommandError::err(format_args!("invalid {which} DB index")))
     };
     Box::pin(async move {
+        if !session.view.is_whole() {
+            // A partition that moves meanwhile could be swapped twice, or not at all.
+            return Err(CommandError::err("SWAPDB is not allowed in cluster mode"));
+        }
         let (one, other) = (number(1, "first")?, number(2, "second")?);
         let count = session.node.databases();
         let known = |number: i32| {

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use distcache_protocol::glob;
 use distcache_protocol::resp::ReplyBuffer;
 use distcache_protocol::resp::decode::parse_integer;
+use distcache_protocol::slot::SLOTS;
 
 use super::ROW;
 use super::keys::type_name;
 use crate::actors::shard::Stopped;
 use crate::clock;
 use crate::command::{Args, CommandError, CommandFuture, CommandSpec, Flags, Run};
+use crate::keyspace::SLOTS_PER_PARTITION;
 use crate::keyspace::entry::Entry;
 use crate::keyspace::walk::{Position, WalkLimits, Walked};
-use crate::limits::WALK_SLICE;
+use crate::limits::{SCANNED_PARTITIONS_MAX, WALK_SLICE};
 use crate::node::Node;
+use crate::server::listen::Access;
 use crate::server::session::Session;
+use crate::server::slots;
 
 /// Keys that `SCAN` passes when its client does not say.
 const SCAN_COUNT: usize = 10;
@@ -131,6 +135,63 @@ impl<'a> Walker<'a> {
     }
 }
 
+/// What a visit of a part of a partition found.
+type Visited = (Option<(Walked, KeyList)>, u16);
+
+impl Walker<'_> {
+    /// Goes through the partitions in their order, from a position on, as long as this node serves
+    /// them: the part that a node has in an iteration over all nodes. Ends after about `keys` keys
+    /// or [`SCANNED_PARTITIONS_MAX`].
+    ///
+    /// # Errors
+    /// `TRYAGAIN` where the first of them is served elsewhere.
+    async fn walk_partitions(
+        &mut self,
+        from: Option<Position>,
+        keys: usize,
+    ) -> Result<Option<Position>, CommandError> {
+        let (mut position, mut left) = (from, keys);
+        for passed in 0..SCANNED_PARTITIONS_MAX {
+            let Some(from) = position.filter(|_| left > 0) else { break };
+            let (visited, end) = self.visit_partition(from, left).await?;
+            let Some((walked, found)) = visited else {
+                if passed == 0 {
+                    return Err(slots::try_again());
+                }
+                break;
+            };
+            self.found.append(&found);
+            left = left.saturating_sub(walked.keys);
+            let within = walked.next.filter(|next| next.slot() < end && next.slot() >= from.slot());
+            position = within.or_else(|| (end < SLOTS).then(|| Position::start_of_slot(end)));
+        }
+        Ok(position)
+    }
+
+    /// Visits the rest of the partition that a position is in; `None` if it is served elsewhere.
+    /// Also returns the first slot behind the partition.
+    async fn visit_partition(&self, from: Position, keys: usize) -> Result<Visited, Stopped> {
+        let shard = from.shard(self.node.shards.len() as u16);
+        let (database, filter, slot) = (self.database, self.filter.clone(), from.slot());
+        let end = (slot / SLOTS_PER_PARTITION + 1) * SLOTS_PER_PARTITION;
+        let limits = WalkLimits { keys: keys.min(WALK_SLICE.keys), slots: usize::from(end - slot) };
+        let visit = self.node.shards[usize::from(shard)].visit(move |state| {
+            if !state.serves_slot(slot) {
+                return None;
+            }
+            state.keyspace.begin(clock::now(), database);
+            let mut found = KeyList::default();
+            let walked = state.keyspace.walk(from, limits, |entry| {
+                if filter.accepts(entry) {
+                    found.push(entry.key());
+                }
+            });
+            Some((walked, found))
+        });
+        Ok((visit.await?, end))
+    }
+}
+
 /// Parses a cursor as C's `strtoul` does, but for leading spaces: that is what Redis takes.
 fn parse_cursor(argument: &[u8]) -> Result<u64, CommandError> {
     let invalid = || CommandError::err("invalid cursor");
@@ -187,7 +248,13 @@ fn scan<'a>(
     Box::pin(async move {
         let mut position = Some(Position::from_cursor(parse_cursor(args.at(1))?));
         let (filter, mut count) = parse_options(args)?;
+        let by_partition = session.access == Access::Node
+            || session.access == Access::Any && !session.view.is_whole();
         let mut walker = Walker::new(session, filter);
+        if by_partition {
+            position = walker.walk_partitions(position, count).await?;
+            count = 0;
+        }
         while let Some(from) = position.filter(|_| count > 0) {
             let (next, passed) = walker.advance(from, count).await?;
             (position, count) = (next, count.saturating_sub(passed));

@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Figures, Lines};
 use crate::clock;
+use crate::cluster::table::NodeId;
 use crate::command::TABLE;
-use crate::command::cluster::summary;
+use crate::command::cluster::{Parts, parts, summary};
 use crate::keyspace::DatabaseSize;
 use crate::node::REDIS_VERSION;
 use crate::process;
@@ -307,10 +308,30 @@ pub(super) fn error_stats(figures: &Figures<'_>, lines: &mut Lines) {
 }
 
 pub(super) fn cluster(figures: &Figures<'_>, lines: &mut Lines) {
+    let cluster = &figures.node.cluster;
+    let (view, standing) = (cluster.view(), cluster.standing());
+    let id = |node: Option<NodeId>| node.map_or_else(String::new, |node| node.to_string());
     lines.field("cluster_enabled", u8::from(figures.access == Access::Direct));
-    for (name, value) in summary(&figures.node.cluster.view()) {
+    for (name, value) in summary(&view) {
         lines.field(name, value);
     }
+    lines.field("cluster_node_id", view.myself);
+    lines.field("cluster_members", view.table.nodes.len());
+    let leader = standing.as_ref().and_then(|standing| standing.leader);
+    lines.field("cluster_leader", id(leader));
+    lines.field("cluster_is_leader", u8::from(leader == Some(view.myself)));
+    lines.field("cluster_voters", standing.map_or(0, |standing| standing.voters.len()));
+    lines.field("cluster_table_version", view.table.version);
+    lines.field("cluster_leased", if view.is_leased() { "yes" } else { "no" });
+    let Parts { served, receiving, giving } = parts(&view);
+    lines.field("cluster_partitions_served", served);
+    lines.field("cluster_partitions_receiving", receiving);
+    lines.field("cluster_partitions_giving", giving);
+    let [given, failed, bytes, frozen_max_us] = cluster.moves.read();
+    lines.field("cluster_moves_done", given);
+    lines.field("cluster_moves_failed", failed);
+    lines.field("cluster_moved_bytes", bytes);
+    lines.field("cluster_freeze_max_us", frozen_max_us);
 }
 
 pub(super) fn keyspace(figures: &Figures<'_>, lines: &mut Lines) {

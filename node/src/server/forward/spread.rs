@@ -12,6 +12,7 @@ use crate::clock;
 use crate::cluster::table::{NodeId, Role};
 use crate::cluster::view::Owner;
 use crate::command::{Args, Command, CommandError, CommandResult, Keys, Run, TABLE};
+use crate::limits::{FLUSH_ATTEMPTS_MAX, FLUSH_PAUSE};
 use crate::server::coordinate::{Origin, run_on_keys};
 use crate::server::session::Session;
 
@@ -33,7 +34,7 @@ enum Gather {
 fn gather_of(command: Command) -> Option<Gather> {
     match TABLE.full_name(command.index) {
         "del" | "unlink" | "exists" | "touch" | "dbsize" => Some(Gather::Sum),
-        "mset" | "flushall" | "flushdb" | "swapdb" => Some(Gather::Ok),
+        "mset" | "flushall" | "flushdb" => Some(Gather::Ok),
         "mget" => Some(Gather::ByKey),
         "keys" => Some(Gather::Concat),
         "randomkey" => Some(Gather::Any),
@@ -67,16 +68,47 @@ pub(in crate::server) async fn run(
     if scan::is_scan(command) {
         return scan::run(session, command, args, output).await;
     }
+    for attempt in 0.. {
+        let before = places(session);
+        let replies = run_parts(session, command, args).await?;
+        session.refresh_view();
+        // A partition may have gone from a node that had not done its part to one that had. What
+        // empties everything can be done again, and is until nothing moves.
+        let is_done = gather_of(command) != Some(Gather::Ok)
+            || !matches!(command.spec.keys, Keys::None)
+            || attempt >= FLUSH_ATTEMPTS_MAX
+            || before == places(session) && before.iter().all(|(_, moves)| !moves);
+        if is_done {
+            return gather(command, &replies, output);
+        }
+        clock::sleep(FLUSH_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Where each partition is, and whether it is on its way.
+fn places(session: &Session) -> Vec<(u64, bool)> {
+    let partitions = session.view.table.partitions.iter();
+    partitions.map(|partition| (partition.epoch.0, partition.joining.is_some())).collect()
+}
+
+/// Runs all parts once, and returns them with their replies.
+async fn run_parts(
+    session: &mut Session,
+    command: Command,
+    args: Args<'_>,
+) -> Result<Vec<(Part, Vec<u8>)>, CommandError> {
     let parts = match command.spec.keys {
         Keys::None => parts_of_all(session, args),
         Keys::Range { step, .. } => parts_by_key(session, command.spec.keys, step, args)?,
     };
     let calls: Vec<_> = parts.iter().map(|part| send(session, part)).collect();
     let mut replies = Vec::new();
-    for (part, call) in parts.iter().zip(calls) {
-        replies.push(answer(session, command, part, call).await?);
+    for (part, call) in parts.into_iter().zip(calls) {
+        let reply = answer(session, command, &part, call).await?;
+        replies.push((part, reply));
     }
-    gather(command, &parts, &replies, output)
+    Ok(replies)
 }
 
 /// Sends a part, if it is for another node.
@@ -93,12 +125,22 @@ pub(super) async fn answer(
     part: &Part,
     call: Option<Call>,
 ) -> Result<Vec<u8>, CommandError> {
-    let Some(call) = call else { return here(session, command, &part.args).await };
-    let answer = received(call, 1).await.map_err(|error| failure(&error))?;
-    match answer.get(0).filter(|reply| !batch::is_refusal(reply)) {
-        Some(reply) => Ok(reply.to_vec()),
+    match answer_or_refusal(session, command, part, call).await? {
+        Some(reply) => Ok(reply),
         None => Ok(again(session, command, &part.args).await),
     }
+}
+
+/// The same; `None` where the node does not serve what it was asked for (any more).
+pub(super) async fn answer_or_refusal(
+    session: &mut Session,
+    command: Command,
+    part: &Part,
+    call: Option<Call>,
+) -> Result<Option<Vec<u8>>, CommandError> {
+    let Some(call) = call else { return here(session, command, &part.args).await.map(Some) };
+    let answer = received(call, 1).await.map_err(|error| failure(&error))?;
+    Ok(answer.get(0).filter(|reply| !batch::is_refusal(reply)).map(<[u8]>::to_vec))
 }
 
 /// Nodes that own keys, or may, in an order that all nodes know.
@@ -194,38 +236,39 @@ fn joined(part: &[Vec<u8>]) -> (Vec<u8>, Vec<distcache_protocol::resp::ArgRange>
 
 fn gather(
     command: Command,
-    parts: &[Part],
-    replies: &[Vec<u8>],
+    replies: &[(Part, Vec<u8>)],
     output: &mut ReplyBuffer,
 ) -> CommandResult {
-    if let Some(error) = replies.iter().find_map(|reply| reply.strip_prefix(b"-")) {
+    if let Some(error) = replies.iter().find_map(|(_, reply)| reply.strip_prefix(b"-")) {
         return Err(CommandError::Bytes(error.trim_ascii_end().to_vec()));
     }
     let unreadable = || CommandError::err("a node's answer cannot be read");
     match gather_of(command).ok_or_else(unreadable)? {
         Gather::Ok => output.ok(),
         Gather::Sum => {
-            let integer =
-                |reply: &Vec<u8>| parse_integer(reply.strip_prefix(b":")?.trim_ascii_end());
+            let integer = |(_, reply): &(Part, Vec<u8>)| {
+                parse_integer(reply.strip_prefix(b":")?.trim_ascii_end())
+            };
             let sum: Option<i64> = replies.iter().map(integer).sum();
             output.integer(sum.ok_or_else(unreadable)?);
         }
         Gather::Any => {
             let is_nothing = |reply: &[u8]| reply == b"$-1\r\n" || reply == b"_\r\n";
-            match replies.iter().find(|reply| !is_nothing(reply)) {
-                Some(reply) => output.raw(reply),
+            match replies.iter().find(|(_, reply)| !is_nothing(reply)) {
+                Some((_, reply)) => output.raw(reply),
                 None => output.null(),
             }
         }
         Gather::Concat => {
-            let items: Option<Vec<_>> = replies.iter().map(|reply| items(reply)).collect();
+            let items: Option<Vec<_>> = replies.iter().map(|(_, reply)| items(reply)).collect();
             let items = items.ok_or_else(unreadable)?.concat();
             output.array(items.len());
             items.into_iter().for_each(|item| output.raw(item));
         }
         Gather::ByKey => {
-            let mut places: Vec<&[u8]> = vec![&[]; parts.iter().map(|part| part.keys.len()).sum()];
-            for (part, reply) in parts.iter().zip(replies) {
+            let keys = replies.iter().map(|(part, _)| part.keys.len()).sum();
+            let mut places: Vec<&[u8]> = vec![&[]; keys];
+            for (part, reply) in replies {
                 let items = items(reply).filter(|items| items.len() == part.keys.len());
                 for (place, item) in part.keys.iter().zip(items.ok_or_else(unreadable)?) {
                     places[*place] = item;

@@ -1,0 +1,282 @@
+//! The giving side: drives a move from the first chunk to its decision.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use distcache_recovery::FrameBuilder;
+
+use super::{CHUNK, Chunk};
+use crate::actors::shard::{GivenChunk, ShardHandle};
+use crate::clock::{self, Ticks};
+use crate::cluster::bus::{Bus, BusError, Class};
+use crate::cluster::fault;
+use crate::cluster::raft::Consensus;
+use crate::cluster::table::{
+    Change, Entry, Epoch, MoveId, NodeId, Outcome, PartitionId, State, StreamSequence,
+};
+use crate::keyspace::{SLOTS_PER_PARTITION, ShardId};
+use crate::limits::{
+    MOVE_CANCEL_TIMEOUT, MOVE_CHUNK_TIMEOUT, MOVE_REQUEST_BYTES_MAX, MOVE_SWITCH_TIMEOUT,
+    MOVE_WINDOW_BYTES, MOVES_FROZEN_MAX,
+};
+use crate::node::Node;
+use crate::shard::moves::Freeze;
+use tokio::sync::Semaphore;
+
+/// A partition that this node is to give to another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Giving {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its epoch while it moves.
+    pub epoch: Epoch,
+    /// The move.
+    pub move_id: MoveId,
+    /// Who gets it.
+    pub target: NodeId,
+    /// The version of the table that says so.
+    pub version: u64,
+}
+
+/// What moves need of their node.
+pub struct Source {
+    node: Arc<Node>,
+    bus: Bus,
+    consensus: Consensus,
+    /// Who may freeze its partition: the more do at a time, the longer each waits for consensus.
+    freezing: Semaphore,
+}
+
+/// Why a move does not get to its decision.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Shard(String),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    #[error("the switch was not accepted: {0}")]
+    Switch(String),
+}
+
+/// What was done for a move.
+#[derive(Debug, Default)]
+struct Figures {
+    bytes: u64,
+    frozen: Option<Ticks>,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Bytes, BusError>>>>;
+
+impl Source {
+    /// Returns the giving side of a node.
+    pub fn new(node: Arc<Node>, bus: Bus, consensus: Consensus) -> Self {
+        Source { node, bus, consensus, freezing: Semaphore::new(MOVES_FROZEN_MAX) }
+    }
+
+    /// Carries a move out until the table says how it ended.
+    pub async fn give(self: Arc<Self>, giving: Giving) {
+        let (begun, mut figures) = (Ticks::now(), Figures::default());
+        let tried = self.copy_and_switch(giving, &mut figures).await;
+        let failure = match tried {
+            Ok(()) => None,
+            Err(failure) => {
+                self.cancel(giving).await;
+                Some(failure.to_string())
+            }
+        };
+        let mut table = self.consensus.table();
+        // An error means that consensus has stopped, and the node with it.
+        let _ = table.wait_for(|table| !is_under_way(table, giving)).await;
+        self.node.cluster.moves.set_sent(giving.partition, None);
+        let owner = table.borrow().partition(giving.partition).and_then(|now| now.primary);
+        if owner == Some(self.consensus.node()) {
+            self.tell_failure(giving, begun, failure);
+        } else {
+            self.tell_success(giving, begun, &figures);
+        }
+    }
+
+    fn tell_success(&self, giving: Giving, begun: Ticks, figures: &Figures) {
+        let Giving { partition, target, .. } = giving;
+        let (now, bytes) = (Ticks::now(), figures.bytes);
+        let frozen = figures.frozen.map(|at| now.since(at));
+        self.node.cluster.moves.given(bytes, frozen);
+        let ms = now.since(begun).as_millis() as u64;
+        let frozen_ms = format!("{:.1}", frozen.unwrap_or_default().as_secs_f64() * 1000.0);
+        let frozen_ms = frozen_ms.as_str();
+        log::info!(partition = partition.0, to:% = target, bytes, ms, frozen_ms;
+            "partition moved");
+    }
+
+    fn tell_failure(&self, giving: Giving, begun: Ticks, failure: Option<String>) {
+        let Giving { partition, move_id, target, .. } = giving;
+        self.node.cluster.moves.failed();
+        let ms = Ticks::now().since(begun).as_millis() as u64;
+        let reason = failure.unwrap_or_else(|| "the table has cancelled the move".to_owned());
+        log::warn!(partition = partition.0, to:% = target, move_id:%, ms, reason = reason.as_str();
+            "partition not moved; it stays, and is tried again");
+    }
+
+    async fn copy_and_switch(&self, giving: Giving, figures: &mut Figures) -> Result<(), Failure> {
+        let Giving { partition, epoch, move_id, target, .. } = giving;
+        let shard = self.shard(partition).clone();
+        let mut stream = Stream::new(&self.bus, giving);
+        shard.give(partition, move_id).await.map_err(of_shard)?;
+        let (mut freeze, mut permit) = (Freeze::No, None);
+        loop {
+            let chunk = shard.next_chunk(partition, move_id, freeze).await.map_err(of_shard)?;
+            let GivenChunk { frame, is_through, is_drained } = chunk;
+            figures.bytes += frame.len() as u64;
+            self.node.cluster.moves.set_sent(partition, Some(figures.bytes));
+            if is_drained {
+                stream.send(&frame, true).await?;
+                break;
+            }
+            if !frame.is_empty() {
+                stream.send(&frame, false).await?;
+                fault::reach("source.copying");
+            }
+            if is_through && freeze == Freeze::No {
+                // All that is sent is answered: what is left is what was changed meanwhile.
+                stream.wait().await?;
+                if permit.is_none() {
+                    // Meanwhile the stream has grown.
+                    permit = self.freezing.acquire().await.ok();
+                    continue;
+                }
+                freeze = Freeze::Yes;
+                figures.frozen = Some(Ticks::now());
+            } else if frame.is_empty() {
+                // A coordinator holds a key of the partition.
+                clock::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+        fault::reach("source.frozen");
+        stream.wait().await?;
+        fault::reach("source.acknowledged");
+        let (from, to) = (self.consensus.node(), target);
+        let change =
+            Change::Switch { move_id, from, to, sequence: StreamSequence(stream.next_index) };
+        let switch = Entry::Partition { partition, expect_epoch: epoch, change };
+        let outcome = self.consensus.propose(switch, MOVE_SWITCH_TIMEOUT).await;
+        fault::reach("source.switched");
+        match outcome {
+            Ok(Outcome::Applied | Outcome::AlreadyApplied) => Ok(()),
+            Ok(Outcome::Refused(refusal)) => Err(Failure::Switch(refusal.to_string())),
+            Err(error) => Err(Failure::Switch(error.to_string())),
+        }
+    }
+
+    /// Proposes that the move ends until it has ended, be it by this or otherwise.
+    async fn cancel(&self, giving: Giving) {
+        let Giving { partition, epoch, move_id, .. } = giving;
+        let change = Change::CancelMove { move_id };
+        let mut table = self.consensus.table();
+        while is_under_way(&table.borrow_and_update(), giving) {
+            let cancel = Entry::Partition { partition, expect_epoch: epoch, change };
+            let proposed = self.consensus.propose(cancel, MOVE_CANCEL_TIMEOUT).await;
+            if proposed.is_err() {
+                let changed = table.changed();
+                if let Some(Err(_)) = clock::within(Some(MOVE_CANCEL_TIMEOUT / 4), changed).await {
+                    // Consensus has stopped, and the node with it.
+                    return;
+                }
+            } else {
+                // It is decided; this node may have to apply it still.
+                let wait = table.wait_for(|table| !is_under_way(table, giving));
+                let _ = clock::within(Some(MOVE_CANCEL_TIMEOUT), wait).await;
+            }
+        }
+    }
+
+    fn shard(&self, partition: PartitionId) -> &ShardHandle {
+        let shards = &self.node.shards;
+        let owner = ShardId::owner_of(partition.0 * SLOTS_PER_PARTITION, shards.len() as u16);
+        &shards[usize::from(owner)]
+    }
+}
+
+/// Whether the table has this move as not decided yet.
+fn is_under_way(table: &State, giving: Giving) -> bool {
+    let partition = table.partition(giving.partition);
+    partition
+        .and_then(|partition| partition.joining)
+        .is_some_and(|joining| joining.move_id == giving.move_id)
+}
+
+fn of_shard(error: impl ToString) -> Failure {
+    Failure::Shard(error.to_string())
+}
+
+/// The chunks on their way to the target: several at a time, in order.
+struct Stream<'a> {
+    bus: &'a Bus,
+    giving: Giving,
+    next_index: u64,
+    /// Requests that are not answered, with their lengths.
+    sent: VecDeque<(Answer, usize)>,
+    sent_bytes: usize,
+}
+
+impl<'a> Stream<'a> {
+    fn new(bus: &'a Bus, giving: Giving) -> Self {
+        Stream { bus, giving, next_index: 0, sent: VecDeque::new(), sent_bytes: 0 }
+    }
+
+    /// Sends a chunk, once there is room for it.
+    async fn send(&mut self, frame: &FrameBuilder, last: bool) -> Result<(), BusError> {
+        let Giving { partition, move_id, version, .. } = self.giving;
+        let (index, count) = (self.next_index, frame.count());
+        self.next_index += 1;
+        let mut rest = frame.payload();
+        loop {
+            let (records, more) = rest.split_at(rest.len().min(MOVE_REQUEST_BYTES_MAX));
+            let cut = !more.is_empty();
+            let last = last && !cut;
+            let chunk = Chunk { partition, move_id, version, index, count, last, cut, records };
+            self.request(chunk.encode()).await?;
+            if !cut {
+                return Ok(());
+            }
+            rest = more;
+        }
+    }
+
+    async fn request(&mut self, body: Vec<u8>) -> Result<(), BusError> {
+        while self.sent_bytes > MOVE_WINDOW_BYTES {
+            self.answered().await?;
+        }
+        let (bus, target, length) = (self.bus.clone(), self.giving.target, body.len());
+        let body = Bytes::from(body);
+        let mut answer: Answer = Box::pin(async move {
+            bus.call(target, Class::Bulk, CHUNK, body, MOVE_CHUNK_TIMEOUT).await
+        });
+        // Requests are written in the order in which they are first polled.
+        let first =
+            std::future::poll_fn(|context| std::task::Poll::Ready(answer.as_mut().poll(context)));
+        if let std::task::Poll::Ready(answered) = first.await {
+            return answered.map(drop);
+        }
+        self.sent.push_back((answer, length));
+        self.sent_bytes += length;
+        Ok(())
+    }
+
+    /// Waits for the oldest answer.
+    async fn answered(&mut self) -> Result<(), BusError> {
+        let Some((answer, length)) = self.sent.pop_front() else { return Ok(()) };
+        self.sent_bytes -= length;
+        answer.await.map(drop)
+    }
+
+    /// Waits for all answers.
+    async fn wait(&mut self) -> Result<(), BusError> {
+        while !self.sent.is_empty() {
+            self.answered().await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! The receiving side: chunks from the bus go to the shard that will own them.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use distcache_recovery::FrameBuilder;
+
+use super::{CHUNK, Chunk};
+use crate::actors::shard::ShardHandle;
+use crate::clock::{self, Ticks};
+use crate::cluster::bus::{Class, Handling, Kind, unknown_kind};
+use crate::cluster::raft::Consensus;
+use crate::cluster::table::{MoveId, NodeId, PartitionId};
+use crate::keyspace::{SLOTS_PER_PARTITION, ShardId};
+use crate::limits::{MOVE_KNOWN_WITHIN, MOVES_CUT_BYTES_MAX};
+use crate::node::Node;
+use crate::shard::staging::{Received, Unreceivable};
+
+/// How long to wait before the shard is asked again whether it has heard of a move.
+const ASK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Takes what other nodes send of partitions that this one is to get.
+pub struct Target {
+    node: Arc<Node>,
+    consensus: Consensus,
+    /// Chunks that take several requests, until they are whole.
+    cut: Mutex<HashMap<(PartitionId, MoveId), Vec<u8>>>,
+}
+
+impl Target {
+    /// Returns the receiving side of a node.
+    pub fn new(node: Arc<Node>, consensus: Consensus) -> Self {
+        Target { node, consensus, cut: Mutex::default() }
+    }
+
+    /// Handles a request of class Bulk. Requests of one node come one after the other.
+    pub fn handle(self: &Arc<Self>, from: NodeId, kind: Kind, body: Bytes) -> Handling {
+        let target = self.clone();
+        Box::pin(async move {
+            if kind != CHUNK {
+                return Err(unknown_kind(Class::Bulk, kind));
+            }
+            target.receive(from, &body).await.map(|()| Bytes::new())
+        })
+    }
+
+    async fn receive(&self, from: NodeId, body: &[u8]) -> Result<(), String> {
+        let chunk = Chunk::decode(body).ok_or("no chunk of a partition")?;
+        let Some(records) = self.join(&chunk)? else { return Ok(()) };
+        let databases = self.node.databases();
+        let frame =
+            FrameBuilder::from_records(&records, chunk.count, chunk.partition, databases)
+                .map_err(|error| format!("a chunk of partition {}: {error}", chunk.partition))?;
+        let Chunk { partition, move_id, index, last, .. } = chunk;
+        let mut received = Received { partition, move_id, index, from, frame };
+        let shard = self.shard(partition);
+        let begun = Ticks::now();
+        loop {
+            let taken = shard.receive(received).await.map_err(|stopped| stopped.to_string())?;
+            match taken {
+                Ok(()) => break,
+                // The source has applied the entry that begins the move, and this node not yet.
+                Err(unreceived)
+                    if matches!(unreceived.why, Unreceivable::UnknownMove(_))
+                        && self.may_begin(&chunk)
+                        && Ticks::now().since(begun) < MOVE_KNOWN_WITHIN =>
+                {
+                    received = unreceived.received;
+                    clock::sleep(ASK_AGAIN).await;
+                }
+                Err(unreceived) => return Err(unreceived.why.to_string()),
+            }
+        }
+        if last && self.node.log.is_some() {
+            // The source gives the partition up by this answer: it must be safe here.
+            self.node.sync_log().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a move that the shard does not know may begin still: this node's table has it, and
+    /// the shard will hear of it, or the table is too old to have it.
+    fn may_begin(&self, chunk: &Chunk<'_>) -> bool {
+        let table = self.consensus.table().borrow().clone();
+        let joining = table.partition(chunk.partition).and_then(|partition| partition.joining);
+        table.version < chunk.version
+            || joining.is_some_and(|joining| joining.move_id == chunk.move_id)
+    }
+
+    /// Returns a chunk's records once they are whole: some chunks take several requests.
+    fn join<'a>(&self, chunk: &Chunk<'a>) -> Result<Option<Cow<'a, [u8]>>, String> {
+        let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        let Chunk { partition, move_id, records, .. } = *chunk;
+        // What another move of the partition has left will never be whole.
+        cut.retain(|(of, by), _| *of != partition || *by == move_id);
+        if !chunk.cut {
+            return Ok(Some(match cut.remove(&(partition, move_id)) {
+                None => Cow::Borrowed(records),
+                Some(mut before) => {
+                    before.extend_from_slice(records);
+                    Cow::Owned(before)
+                }
+            }));
+        }
+        let waiting: usize = cut.values().map(Vec::len).sum();
+        if waiting + records.len() > MOVES_CUT_BYTES_MAX {
+            cut.remove(&(partition, move_id));
+            return Err("too many long values are on their way to this node".to_owned());
+        }
+        cut.entry((partition, move_id)).or_default().extend_from_slice(records);
+        Ok(None)
+    }
+
+    fn shard(&self, partition: PartitionId) -> &ShardHandle {
+        let shards = &self.node.shards;
+        let owner = ShardId::owner_of(partition.0 * SLOTS_PER_PARTITION, shards.len() as u16);
+        &shards[usize::from(owner)]
+    }
+}
