@@ -198,7 +198,7 @@ class Worker(threading.Thread):
         self.registers, self.counters, self.retired = [], [], []
         self.connection, self.client, self.failed = None, None, None
         self.starts, self.latencies = array.array("d"), array.array("d")
-        self.done = 0
+        self.done, self.expiring = 0, 0
 
     def run(self):
         try:
@@ -221,6 +221,11 @@ class Worker(threading.Thread):
         draw, own = self.rng.random(), self.rng.randrange(len(self.registers))
         if draw < self.load.writes:
             return self.write(own)
+        if draw < self.load.expiring:
+            # Nobody deletes these; at the end they must be gone wherever they moved.
+            self.expiring += 1
+            key = f"{self.load.name}:ttl:{self.number}:{self.expiring % 50}"
+            return ("SET", key, "x" * 20, "PX", self.rng.choice((5, 500, 1500))), Expiring(self)
         if draw < self.load.writes + 0.08:
             return self.increment(self.rng.choice(self.counters))
         if draw < self.load.writes + 0.12 and not self.is_cluster_client:
@@ -370,6 +375,22 @@ class Writing:
             self.worker.retire(index, register)
 
 
+class Expiring:
+    """A key with a deadline: its value is of no interest."""
+
+    def __init__(self, worker):
+        self.worker = worker
+
+    def answered(self, reply):
+        if reply != b"OK":
+            self.worker.load.violation(f"SET with PX answered {reply!r}")
+
+    def refused(self):
+        pass
+
+    no_answer = refused
+
+
 class Reading:
     def __init__(self, worker, register):
         self.worker, self.register, self.low = worker, register, register.acked
@@ -476,12 +497,12 @@ class Load:
 
     def __init__(self, cluster, seed, name="k", clients=6, cluster_clients=3, keys=300,
                  value_bytes=(100,), rate=2000, pipeline=1, timeout=5, writes=0.4, deletes=0.02,
-                 tags=None, probe=True):
+                 tags=None, probe=True, expiring=0.03):
         """`tags`: hash tags that the keys have in turn, so that they are in chosen partitions.
         `writes`: the part of commands that are single writes."""
         self.cluster, self.seed, self.name = cluster, seed, name
         self.pipeline, self.timeout = pipeline, timeout
-        self.writes, self.deletes = writes, deletes
+        self.writes, self.deletes, self.expiring = writes, deletes, expiring
         count = clients + cluster_clients
         self.rate_each = rate / count if rate else 0
         self.stopping, self.violations, self.errors = False, [], collections.Counter()
@@ -640,6 +661,10 @@ class Load:
         client.close()
 
     def count_keys(self, nodes, there):
+        # Keys that have expired are counted until they are swept.
+        end = time.monotonic() + 15
+        while time.monotonic() < end and nodes[0].ask("DBSIZE", timeout=30) != len(there):
+            time.sleep(0.2)
         totals = [node.ask("DBSIZE", timeout=30) for node in nodes]
         if set(totals) != {len(there)}:
             self.violation(f"DBSIZE over the cluster is {totals}, there are {len(there)} keys")

@@ -52,7 +52,7 @@ class Run:
     """One case: a cluster of three under load, and a fourth node that brings moves."""
 
     def __init__(self, args, name, nodes=3, network=False, environments=None, silent=False,
-                 flags=("--fsync", "always"), **load):
+                 flags=("--fsync", "always"), late_shards=None, **load):
         self.args, self.name, self.silent = args, name, silent
         self.rng = random.Random(f"{args.seed} {name}")
         self.net = None
@@ -69,6 +69,7 @@ class Run:
             for number, each in enumerate(options):
                 node = self.cluster.add(**each)[0]
                 node.environment = (environments or {}).get(number, {})
+            self.cluster.nodes[nodes].shards = late_shards
             self.nodes, self.late = self.cluster.nodes[:nodes], self.cluster.nodes[nodes]
             self.load_options = {"clients": 5, "cluster_clients": 3, "rate": 600, "keys": 240,
                                  "timeout": 15, "pipeline": 2, **load}
@@ -77,10 +78,14 @@ class Run:
             self.close()
             raise
 
-    def start(self):
+    def start(self, voters=False):
+        """With `voters`, three nodes vote: until then the first one is a majority by itself."""
         for node in self.nodes:
             node.start()
         self.cluster.wait_settled(self.nodes, 60)
+        if voters:
+            self.until(lambda: any(re.search(r"voters changed voters=\w+ \w+ \w+", node.said(10000))
+                                   for node in self.nodes), 60, "one node alone votes")
         self.start_load()
 
     def start_load(self):
@@ -163,7 +168,7 @@ def kill_and_return(run, node, low=0.3, high=3.0):
 def killing(which, delay):
     def case(args, name):
         with Run(args, name) as run:
-            run.start()
+            run.start(voters=which == "leader")
             run.until_moving()
             run.sleep(*delay)
             node = run.late if which == "target" else run.nodes[{"leader": 0, "source": 1}[which]]
@@ -175,12 +180,59 @@ def killing(which, delay):
 def killing_again(args, name, rounds=6):
     """Kills one node after the other while all of them give and take."""
     with Run(args, name) as run:
-        run.start()
+        run.start(voters=True)
         run.until_moving()
         for _ in range(rounds):
             node = run.rng.choice(run.cluster.nodes)
             kill_and_return(run, node, 0.0, 2.0)
             run.sleep(0.2, 3.0)
+        return run.finish()
+
+
+def killing_long_values(args, name, rounds=4):
+    """The target of values that take several messages dies, and has another number of shards."""
+    with Run(args, name, late_shards=3, value_bytes=(100, 300_000, 300_000, 6_000_000), keys=60,
+             rate=120, pipeline=1, timeout=30) as run:
+        run.start()
+        run.until_moving()
+        for _ in range(rounds):
+            run.sleep(0.1, 1.5)
+            kill_and_return(run, run.late, 0.0, 1.0)
+            run.sleep(1, 4)
+        return run.finish()
+
+
+def stop_all(args, name):
+    """All nodes get SIGTERM in the middle of moves, under the default policy of the log."""
+    with Run(args, name, flags=()) as run:
+        run.start()
+        run.until_moving()
+        run.sleep(0, 1.5)
+        for node in run.cluster.nodes:
+            node.process.send_signal(signal.SIGTERM)
+        for node in run.cluster.nodes:
+            if (code := node.wait_end(30)) != 0:
+                run.load.violation(f"SIGTERM ended node {node.number} with {code}: {node.said(4)}")
+                node.kill()
+        for node in run.rng.sample(run.cluster.nodes, len(run.cluster.nodes)):
+            node.start()
+        return run.finish()
+
+
+def two_join_and_die(args, name):
+    """Two nodes join at a time; both are killed while they receive."""
+    with Run(args, name) as run:
+        run.start()
+        second = run.cluster.add()[0]
+        second.shards = 1
+        second.start()
+        run.until_moving()
+        run.sleep(0, 1)
+        for node in (run.late, second):
+            node.kill()
+        run.sleep(0, 5)
+        for node in (run.late, second):
+            node.start()
         return run.finish()
 
 
@@ -200,7 +252,7 @@ def at_point(point, role):
                 dying = run.late
             else:
                 dying = run.nodes[0]
-            run.start()
+            run.start(voters=role == "leader")
             if role == "leader":
                 # The leader is the source as well: it must not die while the first three share.
                 dying.environment = fault
@@ -220,7 +272,7 @@ def at_point(point, role):
 def pausing(which):
     def case(args, name):
         with Run(args, name, silent=True) as run:
-            run.start()
+            run.start(voters=which == "leader")
             run.until_moving()
             run.sleep(0, 1)
             node = run.late if which == "target" else run.nodes[{"leader": 0, "source": 1}[which]]
@@ -270,7 +322,7 @@ def cutting(which, ways, seconds=9.0):
     """A node is cut off, wholly or one way, for longer than its lease."""
     def case(args, name):
         with Run(args, name, network=True, silent=True) as run:
-            run.start()
+            run.start(voters=True)
             run.until_moving()
             run.sleep(0, 1)
             number = {"leader": 0, "source": 1, "target": 3}[which]
@@ -319,7 +371,7 @@ def refuses(run, node, key):
 def cut_pair(args, name):
     """The joining node and a source do not reach each other; a third reaches both."""
     with Run(args, name, network=True, silent=True) as run:
-        run.start()
+        run.start(voters=True)
         run.net.cut(1, 3)
         run.net.cut(3, 1)
         run.late.start()
@@ -331,7 +383,7 @@ def cut_pair(args, name):
 def flapping(args, name, rounds=8):
     """Cuts of all kinds that come and go."""
     with Run(args, name, network=True, silent=True) as run:
-        run.start()
+        run.start(voters=True)
         run.until_moving()
         for _ in range(rounds):
             number = run.rng.randrange(4)
@@ -577,6 +629,9 @@ def cases(args):
         if role == "source":
             found[f"point-{point}-leader"] = at_point(point, "leader")
     found["kill-again"] = killing_again
+    found["kill-target-long-values"] = killing_long_values
+    found["two-join-and-die"] = two_join_and_die
+    found["stop-all"] = stop_all
     for which in ("leader", "source", "target"):
         found[f"pause-{which}"] = pausing(which)
     found["restart-all"] = restart_all(False)

@@ -48,7 +48,7 @@ class ClusterNode:
         self.directory = os.path.join(cluster.directory, f"node{number}")
         self.log = os.path.join(cluster.directory, f"node{number}.log")
         self.process, self.is_stopped = None, False
-        self.command_flags, self.environment = [], {}
+        self.environment, self.shards = {}, None
 
     @property
     def direct(self):
@@ -62,8 +62,9 @@ class ClusterNode:
         """Starts the process; does not wait for anything."""
         seeds = seeds if seeds is not None else self.cluster.seeds
         words = self.prefix + [self.cluster.binary, "--port", str(self.port), "--data-dir",
-                               self.directory, "--shards", str(self.cluster.shards), "--bind",
-                               self.host, "--seeds", seeds, *self.cluster.flags, *flags]
+                               self.directory, "--shards",
+                               str(self.shards or self.cluster.shards), "--bind", self.host,
+                               "--seeds", seeds, *self.cluster.flags, *flags]
         started = {**os.environ, **self.environment, **(environment or {})}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log,
@@ -90,7 +91,10 @@ class ClusterNode:
 
     def signal(self, number):
         if self.is_running():
-            os.killpg(self.process.pid, number)
+            try:
+                os.killpg(self.process.pid, number)
+            except ProcessLookupError:
+                pass  # It has ended in between.
 
     def kill(self):
         """Ends the process at once, as a crash would."""
