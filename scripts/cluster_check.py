@@ -113,7 +113,7 @@ class ClusterClient:
     def __init__(self, cluster, timeout=10, retry=10, rng=None):
         self.cluster, self.timeout, self.retry = cluster, timeout, retry
         self.rng = rng or random.Random(0)
-        self.connections, self.slots = {}, {}
+        self.connections, self.slots, self.last = {}, {}, None
         self.followed = collections.Counter()
 
     def connection(self, address):
@@ -169,7 +169,7 @@ class ClusterClient:
                 return connection.call(*command)
             except OSError:
                 self.drop(address)
-                self.slots = {}
+                self.slots, self.last = {}, address
                 raise
             except ReplyError as error:
                 code = str(error).split()[0]
@@ -196,7 +196,8 @@ class Worker(threading.Thread):
         self.load, self.number, self.is_cluster_client = load, number, is_cluster_client
         self.rng = random.Random(load.seed * 1000 + number)
         self.registers, self.counters, self.retired = [], [], []
-        self.connection, self.client, self.failed = None, None, None
+        self.connection, self.node, self.client = None, None, None
+        self.connects = number
         self.starts, self.latencies = array.array("d"), array.array("d")
         self.done, self.expiring = 0, 0
 
@@ -212,7 +213,6 @@ class Worker(threading.Thread):
                 due = max(due + interval, time.monotonic() - interval)
                 self.cluster_turn() if self.is_cluster_client else self.plain_turn()
         except Exception as error:  # A bug of the campaign must not look like a quiet cluster.
-            self.failed = repr(error)
             self.load.violation(f"worker {self.number} broke: {error!r}")
 
     # What is sent next: (command, what to do with the reply).
@@ -281,7 +281,7 @@ class Worker(threading.Thread):
                 self.took(then, reply)
             self.record(begun, answered)
         except (OSError, ValueError) as error:
-            self.load.error(f"connection: {type(error).__name__}")
+            self.load.lost(error, self.node)
             self.record(begun, answered)
             for _, then in chosen[answered:]:
                 then.no_answer()
@@ -299,7 +299,7 @@ class Worker(threading.Thread):
                 self.took(then, error)
             self.record(begun, 1)
         except (OSError, ValueError) as error:
-            self.load.error(f"connection: {type(error).__name__}")
+            self.load.lost(error, self.load.node_at(self.client.last))
             self.record(begun, 0)
             then.no_answer()
             time.sleep(0.02)
@@ -321,10 +321,10 @@ class Worker(threading.Thread):
         nodes = self.load.cluster.answering()
         if nodes:
             # Nodes are taken in turn, so that each has clients of its own while all run.
-            self.done_connects = getattr(self, "done_connects", self.number) + 1
-            node = nodes[self.done_connects % len(nodes)]
+            self.connects += 1
+            node = nodes[self.connects % len(nodes)]
             try:
-                self.connection = node.connect(self.load.timeout)
+                self.connection, self.node = node.connect(self.load.timeout), node
                 return True
             except OSError as error:
                 self.load.error(f"connecting: {type(error).__name__}")
@@ -506,7 +506,7 @@ class Load:
         count = clients + cluster_clients
         self.rate_each = rate / count if rate else 0
         self.stopping, self.violations, self.errors = False, [], collections.Counter()
-        self.lock, self.marks = threading.Lock(), []
+        self.lock, self.marks, self.closed = threading.Lock(), [], 0
         self.workers = [Worker(self, number, number >= clients) for number in range(count)]
         rng = random.Random(seed)
         for number in range(max(keys, count)):
@@ -561,6 +561,19 @@ class Load:
         with self.lock:
             if len(self.violations) < VIOLATIONS_MAX:
                 self.violations.append(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}")
+
+    def node_at(self, address):
+        """The node whose direct port this is."""
+        return next((node for node in self.cluster.nodes
+                     if (node.host, node.direct) == address), None)
+
+    def lost(self, error, node):
+        """A connection has ended; that a node closes it that leaves the cluster is no error."""
+        if node is not None and node.is_leaving:
+            with self.lock:
+                self.closed += 1
+        else:
+            self.error(f"connection: {type(error).__name__}")
 
     def error(self, text):
         with self.lock:

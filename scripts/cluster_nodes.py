@@ -49,6 +49,8 @@ class ClusterNode:
         self.log = os.path.join(cluster.directory, f"node{number}.log")
         self.process, self.is_stopped = None, False
         self.environment, self.shards = {}, None
+        # Whether it is told to leave the cluster, and so closes its clients' connections.
+        self.is_leaving = False
 
     @property
     def direct(self):
@@ -87,7 +89,7 @@ class ClusterNode:
         return self.process is not None and self.process.poll() is None
 
     def is_answering(self):
-        return self.is_running() and not self.is_stopped
+        return self.is_running() and not self.is_stopped and not self.is_leaving
 
     def signal(self, number):
         if self.is_running():
