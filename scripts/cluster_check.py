@@ -275,10 +275,10 @@ class Worker(threading.Thread):
         begun, answered = time.monotonic(), 0
         try:
             self.connection.send(*(command for command, _ in chosen))
-            for _, then in chosen:
+            for command, then in chosen:
                 reply = self.connection.read()
                 answered += 1
-                self.took(then, reply)
+                self.took(command, then, reply)
             self.record(begun, answered)
         except (OSError, ValueError) as error:
             self.load.lost(error, self.node)
@@ -294,9 +294,9 @@ class Worker(threading.Thread):
         begun = time.monotonic()
         try:
             try:
-                self.took(then, self.client.call(*command))
+                self.took(command, then, self.client.call(*command))
             except ReplyError as error:
-                self.took(then, error)
+                self.took(command, then, error)
             self.record(begun, 1)
         except (OSError, ValueError) as error:
             self.load.lost(error, self.load.node_at(self.client.last))
@@ -304,10 +304,11 @@ class Worker(threading.Thread):
             then.no_answer()
             time.sleep(0.02)
 
-    def took(self, then, reply):
+    def took(self, command, then, reply):
         if isinstance(reply, ReplyError):
             text = str(reply)
-            self.load.error(text)
+            kind = "cluster client" if self.is_cluster_client else "plain client"
+            self.load.error(f"{text} (to {command[0]} of a {kind})")
             if text.startswith(NOT_EXECUTED):
                 then.refused()
             else:
