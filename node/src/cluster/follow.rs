@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::fault;
 use super::lease::Lease;
 use super::moves::source::{Giving, Source};
 use super::moves::{Assignment, Part};
@@ -168,6 +169,9 @@ impl Follower {
             }
         }
         let has_changed = changes.iter().any(|changes| !changes.is_empty());
+        if changes.iter().flatten().any(|(_, now)| is_gained(now)) && !self.known.is_empty() {
+            fault::reach("target.switched");
+        }
         for (shard, changes) in self.node.shards.iter().zip(changes) {
             if !changes.is_empty() {
                 shard.follow(changes).await?;
@@ -181,6 +185,11 @@ impl Follower {
         }
         Ok(has_changed)
     }
+}
+
+/// Whether a partition came by a move, which has just been decided where this is new.
+fn is_gained(assignment: &Assignment) -> bool {
+    matches!(assignment.part, Part::Serves { serve_from, giving: None } if serve_from.0 > 0)
 }
 
 fn given_by(assignment: &Assignment) -> Option<MoveId> {

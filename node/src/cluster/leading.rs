@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::fault;
 use super::leader::{Driver, Seen, is_open, silent_members};
 use super::leases::{CONFIRM_LIMIT, Leases};
 use super::membership::{LOOK_AGAIN, PROPOSE_LIMIT};
@@ -142,7 +143,11 @@ impl Leader {
             let Some((_, driver)) = &mut leading else { continue };
             let entries = self.look(driver, &standing, &table, now);
             if !entries.is_empty() && self.is_confirmed(&standing).await {
+                let is_plan = !entries.is_empty();
                 self.propose_all(entries).await;
+                if is_plan {
+                    fault::reach("leader.proposed");
+                }
             }
             clock::sleep(COLLECT).await;
             let pause = if is_open(&table) { LOOK_SOON } else { LOOK_RARELY };

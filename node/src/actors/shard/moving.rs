@@ -3,6 +3,7 @@
 use actix::{Context, Handler, Message, MessageResult};
 
 use super::Shard;
+use crate::cluster::fault;
 use crate::cluster::moves::Assignment;
 use crate::cluster::table::{MoveId, PartitionId};
 use crate::limits::{MOVE_BACKLOG_BYTES_MAX, MOVE_BACKLOG_BYTES_RESUME};
@@ -79,7 +80,7 @@ impl Shard {
 
     fn next_chunk(&mut self, message: &NextChunk) -> Result<GivenChunk, Ungivable> {
         let NextChunk { partition, move_id, freeze } = *message;
-        if freeze == Freeze::Yes {
+        if freeze == Freeze::Yes && !fault::is_off("freeze") {
             self.holds.freeze(partition);
         }
         // A coordinator's records may be in the log and not here yet.

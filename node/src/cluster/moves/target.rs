@@ -12,6 +12,7 @@ use super::{CHUNK, Chunk};
 use crate::actors::shard::ShardHandle;
 use crate::clock::{self, Ticks};
 use crate::cluster::bus::{Class, Handling, Kind, unknown_kind};
+use crate::cluster::fault;
 use crate::cluster::raft::Consensus;
 use crate::cluster::table::{MoveId, NodeId, PartitionId};
 use crate::keyspace::{SLOTS_PER_PARTITION, ShardId};
@@ -74,9 +75,14 @@ impl Target {
                 Err(unreceived) => return Err(unreceived.why.to_string()),
             }
         }
-        if last && self.node.log.is_some() {
-            // The source gives the partition up by this answer: it must be safe here.
-            self.node.sync_log().await?;
+        fault::reach("target.received");
+        if last {
+            fault::reach("target.last");
+            if self.node.log.is_some() && !fault::is_off("target-sync") {
+                // The source gives the partition up by this answer: it must be safe here.
+                self.node.sync_log().await?;
+            }
+            fault::reach("target.synced");
         }
         Ok(())
     }
