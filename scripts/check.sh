@@ -26,6 +26,8 @@ step_campaigns() {
   "$python" scripts/disk_full.py --node "$node"
   "$python" scripts/clients.py --node "$node"
   scripts/cluster_smoke.sh "$node"
+  "$python" scripts/cluster_moves.py --node "$node"
+  "$python" scripts/cluster_faults.py --node "$node" --short
 }
 
 steps=("$@")

@@ -129,7 +129,7 @@ pub const MOVE_WINDOW_BYTES: usize = 2 * 1024 * 1024;
 pub const MOVE_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Partitions of a node that are frozen at a time.
-pub const MOVES_FROZEN_MAX: usize = 4;
+pub const MOVES_FROZEN_MAX: usize = 2;
 
 /// Bytes of chunks that have not arrived whole, of all moves to a node.
 pub const MOVES_CUT_BYTES_MAX: usize = 2 << 30;
