@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use distcache_recovery::FrameBuilder;
@@ -65,7 +66,10 @@ enum Failure {
 #[derive(Debug, Default)]
 struct Figures {
     bytes: u64,
+    /// When commands on the partition began to wait.
     frozen: Option<Ticks>,
+    /// When the target had everything on its disk.
+    acknowledged: Option<Ticks>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, BusError>>>>;
@@ -105,10 +109,13 @@ impl Source {
         let frozen = figures.frozen.map(|at| now.since(at));
         self.node.cluster.moves.given(bytes, frozen);
         let ms = now.since(begun).as_millis() as u64;
-        let frozen_ms = format!("{:.1}", frozen.unwrap_or_default().as_secs_f64() * 1000.0);
-        let frozen_ms = frozen_ms.as_str();
-        log::info!(partition = partition.0, to:% = target, bytes, ms, frozen_ms;
-            "partition moved");
+        let millis = |time: Option<Duration>| {
+            format!("{:.1}", time.unwrap_or_default().as_secs_f64() * 1000.0)
+        };
+        let decided = figures.acknowledged.map(|at| now.since(at));
+        let (frozen_ms, decided_ms) = (millis(frozen), millis(decided));
+        log::info!(partition = partition.0, to:% = target, bytes, ms,
+            frozen_ms = frozen_ms.as_str(), decided_ms = decided_ms.as_str(); "partition moved");
     }
 
     fn tell_failure(&self, giving: Giving, begun: Ticks, failure: Option<String>) {
@@ -151,11 +158,12 @@ impl Source {
                 figures.frozen = Some(Ticks::now());
             } else if frame.is_empty() {
                 // A coordinator holds a key of the partition.
-                clock::sleep(std::time::Duration::from_millis(1)).await;
+                clock::sleep(Duration::from_millis(1)).await;
             }
         }
         fault::reach("source.frozen");
         stream.wait().await?;
+        figures.acknowledged = Some(Ticks::now());
         fault::reach("source.acknowledged");
         let (from, to) = (self.consensus.node(), target);
         let change =
