@@ -133,14 +133,16 @@ impl Cluster {
         let directory = RaftDirectory::open(self.dirs[number].path(), new.0).unwrap();
         let identity = directory.identity();
         let (node, cluster) = (NodeId(identity.node), identity.cluster.map(ClusterId));
-        self.places.lock().unwrap().insert(address.to_owned(), Probed { node, cluster });
+        let incarnation = Incarnation(self.incarnation);
+        let probed = Probed { node, incarnation, cluster };
+        self.places.lock().unwrap().insert(address.to_owned(), probed);
         let end = self.end(node);
         let transport: Arc<dyn RaftTransport> = Arc::clone(&end) as _;
         let consensus = Consensus::start(directory, transport).await.unwrap();
         self.network.attach(node, consensus.clone());
         let addresses = NodeAddresses { bus: address.to_owned(), ..NodeAddresses::default() };
         let announcement = Announcement {
-            incarnation: Incarnation(self.incarnation),
+            incarnation,
             addresses,
             zone: String::new(),
             weight: 100,
@@ -296,6 +298,64 @@ async fn a_node_without_other_seeds_is_a_cluster_and_two_of_them_refuse_each_oth
     let mut membership = Membership::new(consensus, leases, end, reports, seeds, announcement);
     let refused = membership.bootstrap(ClusterId(77)).await.unwrap_err();
     assert!(refused.to_string().contains("the seed b:0 is in cluster"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_started_with_the_directory_of_a_node_that_runs_ends_and_disturbs_nobody() {
+    // Two processes of one id took each other's connections, and ended the leader.
+    let mut cluster = Cluster::of(2);
+    for (number, address) in ADDRESSES.into_iter().take(2).enumerate() {
+        cluster.start(number, address).await;
+    }
+    cluster.reaches(|table| up(table) == 2).await;
+    let original = cluster.nodes[1].as_ref().unwrap().consensus.node();
+    cluster.stop(1).await;
+    // A closed directory is a consistent copy of itself; the copy is started in a network where
+    // the original's process is to be seen.
+    let running = Probed { node: original, incarnation: Incarnation(77), cluster: None };
+    for (place, address) in [("second:0", "elsewhere:0"), ("first:0", "second:0")] {
+        // Once where its own table has it, and once where one of its seeds is.
+        let former = cluster.places.lock().unwrap().insert(place.to_owned(), running);
+        cluster.start(1, address).await;
+        let copy = cluster.nodes[1].as_mut().unwrap();
+        let ended = clock::within(Some(LIMIT), &mut copy.running).await.expect("it ends");
+        let error = ended.unwrap().unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains("must not be copied"), "{error}");
+        cluster.stop(1).await;
+        let mut places = cluster.places.lock().unwrap();
+        match former {
+            Some(former) => places.insert(place.to_owned(), former),
+            None => places.remove(place),
+        };
+    }
+    // The other one's process was dead after all: a start at a new address is nothing special.
+    cluster.start(1, "elsewhere:0").await;
+    cluster.reaches(|table| up(table) == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_no_seed_answered_at_its_start_goes_on_asking_them() {
+    // It is no seed and does not vote, so after a restart of all at other addresses nobody knew
+    // where it was, and it knew of nobody: it stayed out for ever.
+    let mut cluster = Cluster::of(4);
+    for (number, address) in ADDRESSES.into_iter().take(4).enumerate() {
+        cluster.start(number, address).await;
+    }
+    cluster.reaches(|table| up(table) == 4).await;
+    for number in 0..4 {
+        cluster.stop(number).await;
+    }
+    cluster.seeds = vec!["a:0".to_owned(), "b:0".to_owned()];
+    for number in [3, 2] {
+        cluster.start(number, ["a:0", "b:0", "c:0", "d:0"][number]).await;
+    }
+    // Longer than they wait for seeds at their start.
+    clock::sleep(PROBE_LIMIT).await;
+    for number in [1, 0] {
+        cluster.start(number, ["a:0", "b:0", "c:0", "d:0"][number]).await;
+    }
+    let moved = |table: &State| table.nodes.values().all(|member| member.addresses.bus.len() == 3);
+    cluster.reaches(|table| up(table) == 4 && moved(table)).await;
 }
 
 #[test]
