@@ -142,7 +142,8 @@ impl Membership {
     ///
     /// # Errors
     ///
-    /// Two clusters met, another process has this node's id, the cluster refused the node, or consensus has stopped.
+    /// Two clusters met, another process has this node's id, the cluster refused the node, or
+    /// consensus has stopped.
     pub async fn bootstrap(
         &mut self,
         new_cluster: ClusterId,
