@@ -161,8 +161,16 @@ def kill_and_return(run, node, low=0.3, high=3.0):
     node.start()
 
 
-# Cases: functions of the arguments that return what they found. The first node leads, since it
-# has created the cluster and nothing has happened yet.
+def hurt(run, which):
+    """The node that a fault is to hit; the source is one of the first nodes that does not lead."""
+    if which == "target":
+        return run.late
+    leader = run.cluster.leader()
+    return leader if which == "leader" else next(node for node in run.nodes if node is not leader)
+
+
+# Cases: functions of the arguments that return what they found. At first the first node leads,
+# since it has created the cluster.
 
 
 def killing(which, delay):
@@ -171,7 +179,7 @@ def killing(which, delay):
             run.start(voters=which == "leader")
             run.until_moving()
             run.sleep(*delay)
-            node = run.late if which == "target" else run.nodes[{"leader": 0, "source": 1}[which]]
+            node = hurt(run, which)
             kill_and_return(run, node)
             return run.finish()
     return case
@@ -275,7 +283,7 @@ def pausing(which):
             run.start(voters=which == "leader")
             run.until_moving()
             run.sleep(0, 1)
-            node = run.late if which == "target" else run.nodes[{"leader": 0, "source": 1}[which]]
+            node = hurt(run, which)
             node.pause()
             time.sleep(LONG_PAUSE)
             node.go_on()
@@ -325,10 +333,9 @@ def cutting(which, ways, seconds=9.0):
             run.start(voters=True)
             run.until_moving()
             run.sleep(0, 1)
-            number = {"leader": 0, "source": 1, "target": 3}[which]
-            node = run.cluster.nodes[number]
+            node = hurt(run, which)
             own = own_key(run, node)
-            run.net.isolate(number, ways)
+            run.net.isolate(node.number, ways)
             # A lease is asked for at least every second: it is over for sure a while later.
             time.sleep(LEASE_OVER + 1.5)
             if len(ways) == 2 or "out" in ways:

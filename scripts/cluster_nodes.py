@@ -236,6 +236,18 @@ class Cluster:
         address = self.answering()[0].slots()[slot_of(key)]
         return next(node for node in self.nodes if (node.host, node.direct) == address)
 
+    def leader(self, limit=10):
+        """The node that leads, as those that answer say, once they agree."""
+        end = time.monotonic() + limit
+        while True:
+            nodes = {node.id()[-16:]: node for node in self.answering()}
+            said = {node.info()["cluster_leader"] for node in nodes.values()}
+            if len(said) == 1 and said <= nodes.keys():
+                return nodes[said.pop()]
+            if time.monotonic() > end:
+                raise Failed(f"no leader within {limit} s; the nodes say {said}")
+            time.sleep(0.1)
+
     def moves(self):
         """What the nodes' logs say of moves: [(partition, bytes, ms, frozen ms)], [(why)]."""
         done, failed = [], []

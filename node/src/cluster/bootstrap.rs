@@ -7,7 +7,8 @@
 //! | this node | the other seeds | decision |
 //! |---|---|---|
 //! | was in a cluster, or has joined one | | go on with it |
-//! | has noted a cluster, and a seed is in another one | | refuse: two clusters |
+//! | any | one is in another cluster than it has noted | refuse: two clusters |
+//! | any | one is another process of this node | refuse: a copied directory |
 //! | is in none, has no other seeds | | create |
 //! | is in none | one is in a cluster | join it |
 //! | is in none | two are in different clusters | refuse: two clusters |
@@ -15,6 +16,9 @@
 //! | is in none, is the first seed | some do not answer | wait for them |
 //! | is in none, is another seed or none | none is in a cluster | wait for the first seed |
 //! | has noted a cluster, and has nothing of it yet | none is in it | wait for it |
+//!
+//! What a node's own directory says of where it ran last is asked like a seed: see
+//! [`Conflict::SameId`].
 //!
 //! A first seed that lost its disk finds the others in their cluster, and joins it as a new node.
 
@@ -113,6 +117,12 @@ pub enum Waiting {
     /// It was taken into a cluster and has nothing of it yet.
     #[error("this node belongs to cluster {0}, of which no seed is ({1}): start nodes of it")]
     ForCluster(ClusterId, String),
+    /// It is a member, and its cluster has not confirmed that.
+    #[error(
+        "this node is a member of a cluster, but has heard of no leader for a while, or not that \
+         the leader knows where it is now; it goes on asking the seeds: {0}"
+    )]
+    ForLeader(String),
     /// Nobody answers.
     #[error("none of the seeds answers ({0}): start them, or check the addresses")]
     ForAnybody(String),
@@ -151,12 +161,12 @@ pub enum Conflict {
     },
     /// Somebody else uses this node's id, as when a data directory was copied.
     #[error(
-        "the seed {seed} has this node's id {node}: a data directory must not be copied to another \
-         node; start this one with an empty data directory"
+        "another running process, at {address}, has this node's id {node}: a data directory must \
+         not be copied to another node; start this one with an empty data directory"
     )]
     SameId {
-        /// The seed.
-        seed: String,
+        /// Where it is reached.
+        address: String,
         /// The id.
         node: NodeId,
     },
@@ -210,7 +220,7 @@ fn conflict(own: Own, seeds: &[Seed]) -> Option<Conflict> {
             Answer::Myself | Answer::Silent | Answer::Refused { .. } => continue,
         };
         if node == own.node {
-            return Some(Conflict::SameId { seed: seed.address.clone(), node });
+            return Some(Conflict::SameId { address: seed.address.clone(), node });
         }
         let Some(cluster) = cluster else { continue };
         if let Some(own) = own.cluster.filter(|own| *own != cluster) {
@@ -231,6 +241,19 @@ fn conflict(own: Own, seeds: &[Seed]) -> Option<Conflict> {
         }
     }
     None
+}
+
+/// Says what a member waits for that asks its seeds where the others are.
+pub fn for_leader(seeds: &[Seed]) -> Waiting {
+    let said = |seed: &Seed| match &seed.answer {
+        Answer::Myself => format!("{} is this node", seed.address),
+        Answer::Blank { .. } => format!("{} is in no cluster", seed.address),
+        Answer::Member { .. } => format!("{} answers", seed.address),
+        Answer::Silent => format!("{} does not answer", seed.address),
+        Answer::Refused { reason } => reason.clone(),
+    };
+    let said: Vec<String> = seeds.iter().map(said).collect();
+    Waiting::ForLeader(if said.is_empty() { "there are none".to_owned() } else { said.join(", ") })
 }
 
 fn list(seeds: &[&Seed]) -> String {
@@ -334,6 +357,7 @@ mod tests {
     fn a_restart_goes_on_and_a_node_that_lost_its_disk_joins() {
         let resumed = decide(own(true, Some(7)), &seeds(&[Myself, Silent, Silent]));
         assert_eq!(resumed, Decision::Resume);
+        assert_eq!(decide(own(true, Some(7)), &seeds(&[Silent])), Decision::Resume);
         assert_eq!(decide(own(true, None), &seeds(&[Myself, BLANK])), Decision::Resume);
         let waits = decide(own(false, Some(7)), &seeds(&[Myself, BLANK]));
         assert!(matches!(waits, Decision::Wait(Waiting::ForCluster(..))), "{waits:?}");
@@ -345,6 +369,8 @@ mod tests {
     #[test]
     fn a_seed_list_with_nobody_alive_waits_and_says_so_seldom() {
         let list = seeds(&[Myself, Silent]);
+        let text = for_leader(&list).to_string();
+        assert!(text.ends_with("host0:12050 is this node, host1:12050 does not answer"), "{text}");
         let Decision::Wait(waiting) = decide(own(false, None), &list) else { panic!() };
         assert!(waiting.to_string().contains("none of the seeds answers (host1:12050)"));
         let (mut announcer, now) = (Announcer::default(), Ticks::now());

@@ -192,23 +192,40 @@ fn any_suspect(seen: &Seen<'_>, now: Ticks) -> bool {
     running.any(|(node, _)| is_suspect(*node))
 }
 
+/// A member that the leader calls.
+#[derive(Debug, Clone, Copy)]
+pub struct Called {
+    /// The process that the table takes for running.
+    runs: Option<Incarnation>,
+    /// Since when it does, and the leader calls the member.
+    since: Ticks,
+}
+
 /// Returns the members that the table takes for running, and that have not answered the leader's
 /// calls for [`DOWN_AFTER`]. Who is not called yet is not judged. `others` are those that are
-/// called now, and `called` remembers since when.
+/// called now, and `called` remembers since when: what came before the table had a member as
+/// running, as this process, is no silence of it.
 pub fn silent_members<'a>(
     table: &State,
     others: impl Iterator<Item = &'a NodeId>,
-    called: &mut BTreeMap<NodeId, Ticks>,
+    called: &mut BTreeMap<NodeId, Called>,
     last_ok: impl Fn(NodeId) -> Option<Ticks>,
     now: Ticks,
 ) -> Vec<(NodeId, Incarnation)> {
-    *called = others.map(|node| (*node, called.get(node).copied().unwrap_or(now))).collect();
-    let mut silent = Vec::new();
-    for (node, since) in called.iter() {
-        let last = last_ok(*node).map_or(*since, |at| at.max(*since));
+    let runs = |node: &NodeId| {
         let member = table.nodes.get(node).filter(|member| member.status.is_up());
-        if let Some(member) = member.filter(|_| now.since(last) > DOWN_AFTER) {
-            silent.push((*node, member.incarnation));
+        member.map(|member| member.incarnation)
+    };
+    let begun = |node: &NodeId| {
+        let begins = Called { runs: runs(node), since: now };
+        called.get(node).copied().filter(|known| known.runs == begins.runs).unwrap_or(begins)
+    };
+    *called = others.map(|node| (*node, begun(node))).collect();
+    let mut silent = Vec::new();
+    for (node, Called { runs, since }) in called.iter() {
+        let last = last_ok(*node).map_or(*since, |at| at.max(*since));
+        if let Some(incarnation) = runs.filter(|_| now.since(last) > DOWN_AFTER) {
+            silent.push((*node, incarnation));
         }
     }
     silent

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::fault;
-use super::leader::{Driver, Seen, is_open, silent_members};
+use super::leader::{Called, Driver, Seen, is_open, silent_members};
 use super::leases::{CONFIRM_LIMIT, Leases};
 use super::membership::{LOOK_AGAIN, PROPOSE_LIMIT};
 use super::planner::PlanLimits;
@@ -58,7 +58,7 @@ impl Leader {
     /// Sees to who is down, and to Raft's group: one change at a time.
     async fn lead_group(mut self) -> Infallible {
         let mut watch = self.consensus.watch_standing();
-        let mut leading: Option<(u64, Voters, BTreeMap<NodeId, Ticks>)> = None;
+        let mut leading: Option<(u64, Voters, BTreeMap<NodeId, Called>)> = None;
         loop {
             let standing = watch.standing();
             self.leases.note_leadership(&standing);
@@ -82,7 +82,7 @@ impl Leader {
         &mut self,
         standing: &Standing,
         voters: &mut Voters,
-        called: &mut BTreeMap<NodeId, Ticks>,
+        called: &mut BTreeMap<NodeId, Called>,
         now: Ticks,
     ) {
         let (own, contacts) = (self.consensus.node(), self.consensus.contacts());

@@ -75,7 +75,9 @@ impl Peers for BusLinks {
         Box::pin(async move {
             let bus = self.bus().ok_or(Unprobed::Silent)?;
             match bus.probe(address, limit).await {
-                Ok(peer) => Ok(Probed { node: peer.node, cluster: peer.cluster }),
+                Ok(PeerIdentity { node, incarnation, cluster, .. }) => {
+                    Ok(Probed { node, incarnation, cluster })
+                }
                 Err(error @ (BusError::NotDistcache { .. } | BusError::Refused { .. })) => {
                     Err(Unprobed::Refused(error.to_string()))
                 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use self::differences::differences;
 use super::bootstrap::{
-    ASK_AGAIN, Announcer, Answer, Conflict, Decision, Own, SEEDS_MAX, Seed, decide,
+    ASK_AGAIN, Announcer, Answer, Conflict, Decision, Own, SEEDS_MAX, Seed, decide, for_leader,
 };
 use super::leading;
 use super::lease::{Lease, LeaseRequest};
@@ -32,6 +32,9 @@ pub const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// How long a proposal of membership may take before it is made again.
 pub const PROPOSE_LIMIT: Duration = Duration::from_secs(2);
 
+/// How often a member that its cluster does not know as it runs now asks its seeds again.
+pub const ASK_SEEDS_AGAIN: Duration = Duration::from_secs(1);
+
 /// How long a seed has to answer.
 pub const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -43,6 +46,8 @@ pub type Probing<'a> = Pin<Box<dyn Future<Output = Result<Probed, Unprobed>> + S
 pub struct Probed {
     /// The node, which may be this one.
     pub node: NodeId,
+    /// Its process.
+    pub incarnation: Incarnation,
     /// Its cluster, unless it is in none.
     pub cluster: Option<ClusterId>,
 }
@@ -54,8 +59,6 @@ pub enum Unprobed {
     Silent,
     /// The one that answered is no node, or refused this one: the text says why.
     Refused(String),
-    /// It refused since it is in a cluster, and this node in another one.
-    OtherCluster(Probed),
 }
 
 /// What membership needs of the connections to other nodes.
@@ -133,15 +136,19 @@ impl Membership {
     }
 
     /// Returns once the node is in a cluster: the one that its directory names, one that a seed
-    /// is in, or a new one with the id `new_cluster`.
+    /// is in, or a new one with the id `new_cluster`. Until it is clear that no other process has
+    /// its id, and that its seeds are not of another cluster, it calls nobody but to ask who is
+    /// there: neither its votes nor its connections reach others.
     ///
     /// # Errors
     ///
-    /// Two clusters met, the cluster refused the node, or consensus has stopped.
+    /// Two clusters met, another process has this node's id, the cluster refused the node, or
+    /// consensus has stopped.
     pub async fn bootstrap(
         &mut self,
         new_cluster: ClusterId,
     ) -> Result<ClusterId, MembershipError> {
+        self.check_last_address().await?;
         let mut announcer = Announcer::default();
         loop {
             let own = Own {
@@ -153,7 +160,11 @@ impl Membership {
             if own.is_initialised {
                 warn_of_refusals(&seeds);
             }
-            let joined = match decide(own, &seeds) {
+            let decision = decide(own, &seeds);
+            if !matches!(decision, Decision::Refuse(_)) {
+                self.update_peers();
+            }
+            let joined = match decision {
                 Decision::Refuse(conflict) => return Err(conflict.into()),
                 Decision::Resume => match own.cluster {
                     Some(cluster) => Some(cluster),
@@ -206,12 +217,36 @@ impl Membership {
         ended
     }
 
+    /// The node's own table says where it was reached last. A living process there that has its id
+    /// is the one whose data directory was copied, or this one is: it must not be replaced.
+    async fn check_last_address(&self) -> Result<(), Conflict> {
+        let node = self.consensus.node();
+        let Some(member) = self.known.nodes.get(&node) else { return Ok(()) };
+        let address = &member.addresses.bus;
+        if *address == self.announcement.addresses.bus {
+            return Ok(());
+        }
+        match self.peers.probe(address, PROBE_LIMIT).await {
+            Ok(probed) if probed.node == node && !self.is_this_process(&probed) => {
+                Err(Conflict::SameId { address: address.clone(), node })
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn is_this_process(&self, probed: &Probed) -> bool {
+        let own = (self.consensus.node(), self.announcement.incarnation);
+        (probed.node, probed.incarnation) == own
+    }
+
     /// Announces the node until it is no member any more.
     async fn stay(mut self) -> Result<Left, MembershipError> {
         let mut watch = self.consensus.watch_standing();
         let mut was_member = false;
+        let (mut announcer, mut well_or_asked) = (Announcer::default(), Ticks::now());
         loop {
-            if let Some(failure) = watch.standing().failure {
+            let standing = watch.standing();
+            if let Some(failure) = standing.failure {
                 return Err(ConsensusError::Stopped(failure).into());
             }
             self.follow_table();
@@ -221,8 +256,26 @@ impl Membership {
                 return Ok(Left);
             }
             was_member |= is_named;
+            if is_named && standing.leader.is_some() {
+                well_or_asked = Ticks::now();
+            } else if Ticks::now().since(well_or_asked) >= ASK_SEEDS_AGAIN {
+                self.ask_seeds_again(&mut announcer).await;
+                well_or_asked = Ticks::now();
+            }
             self.announce().await?;
             let _ = clock::within(Some(LOOK_AGAIN), watch.changed()).await;
+        }
+    }
+
+    /// The others may have moved while this node did not run, and none of them may know where it is
+    /// now: then only the seeds can tell. Who they are is not judged any more; a call reaches the
+    /// node that it is for, or fails.
+    async fn ask_seeds_again(&mut self, announcer: &mut Announcer) {
+        let seeds = self.probe_seeds(true).await;
+        self.update_peers();
+        let waiting = for_leader(&seeds);
+        if announcer.is_due(&waiting, Ticks::now()) {
+            log::info!(reason = waiting.to_string().as_str(); "waiting for the cluster");
         }
     }
 
@@ -253,7 +306,8 @@ impl Membership {
         while let Some(probed) = probes.join_next().await {
             let Ok((place, probed)) = probed else { continue };
             seeds[place].answer = match probed {
-                Ok(probed) if probed.node == own => Answer::Myself,
+                Ok(probed) if self.is_this_process(&probed) => Answer::Myself,
+                Ok(probed) if probed.node == own => answer(probed),
                 Ok(probed) => {
                     let table = self.known.nodes.get(&probed.node);
                     let address = seeds[place].address.clone();
@@ -261,12 +315,10 @@ impl Membership {
                     self.found.insert(probed.node, (address, process));
                     answer(probed)
                 }
-                Err(Unprobed::OtherCluster(probed)) => answer(probed),
                 Err(Unprobed::Silent) => Answer::Silent,
                 Err(Unprobed::Refused(reason)) => Answer::Refused { reason },
             };
         }
-        self.update_peers();
         seeds
     }
 

@@ -6,7 +6,8 @@
 //!
 //! One change at a time, and voters change only after a pause: openraft 0.9 has stumbled over
 //! learners that became voters quickly (<https://github.com/databendlabs/openraft/issues/1544>).
-//! Nodes that join become learners at once, since they wait for that.
+//! Only the first change, from one voter to several, waits less: until it is made, the loss of that
+//! one stops the cluster. Nodes that join become learners at once, since they wait for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,6 +27,10 @@ pub const LAG_MAX: u64 = 100;
 
 /// How long a learner has lacked no more than that before it becomes a voter.
 pub const CAUGHT_UP_FOR: Duration = Duration::from_secs(10);
+
+/// What takes the place of [`PAUSE`] and [`CAUGHT_UP_FOR`] while one node alone votes: long enough
+/// for its learners to have shown some heartbeats long that they keep up.
+pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a learner that is no member of the cluster any more is silent before it is removed: its
 /// process has seen that it was forgotten, and has ended.
@@ -86,8 +91,12 @@ impl Voters {
     ) -> Option<GroupChange> {
         self.note_caught_up(standing, now);
         self.note_forgotten(own, standing, table, now);
+        let (pause, caught_up_for) = match standing.voters.len() {
+            0 | 1 => (FIRST_PAUSE, FIRST_PAUSE),
+            _ => (PAUSE, CAUGHT_UP_FOR),
+        };
         let has_stayed = |node: &NodeId| {
-            self.caught_up.get(node).is_some_and(|since| now.since(*since) >= CAUGHT_UP_FOR)
+            self.caught_up.get(node).is_some_and(|since| now.since(*since) >= caught_up_for)
         };
         let answers = |node: NodeId| {
             let last = last_ok(node).map_or(self.since, |at| at.max(self.since));
@@ -95,7 +104,7 @@ impl Voters {
         };
         let is_ready = |node: NodeId| standing.voters.contains(&node) || has_stayed(&node);
         let wanted = wanted(own, standing, table, answers, is_ready);
-        let is_pause = self.last_change.is_some_and(|at| now.since(at) < PAUSE);
+        let is_pause = self.last_change.is_some_and(|at| now.since(at) < pause);
         if !is_pause && (standing.is_changing || wanted != standing.voters) {
             return Some(GroupChange::SetVoters(wanted));
         }
@@ -286,14 +295,33 @@ mod tests {
             assert_eq!(cluster.standing.voters.len(), voters, "{nodes} nodes");
             assert!(cluster.standing.voters.contains(&NodeId(1)), "the leader stays");
             assert_eq!(cluster.standing.learners.len() as u64, nodes - voters as u64);
+            let sets =
+                |(_, change): &&(u64, GroupChange)| matches!(change, GroupChange::SetVoters(_));
+            let first = cluster.changes.iter().find(sets).map(|(at, _)| *at);
             let is_paused = |pair: &[(u64, GroupChange)]| {
+                let pause = if Some(pair[1].0) == first { 1 } else { 5 };
                 let is_voters = matches!(pair[1].1, GroupChange::SetVoters(_));
-                !is_voters || pair[1].0 - pair[0].0 >= 5
+                !is_voters || pair[1].0 - pair[0].0 >= pause
             };
             assert!(cluster.changes.windows(2).all(is_paused), "{:?}", cluster.changes);
             let changes = cluster.changes.len();
             assert_eq!(cluster.run(600).changes.len(), changes, "a quiet cluster stays as it is");
         }
+    }
+
+    #[test]
+    fn three_nodes_vote_within_moments_of_the_last_one_and_in_one_change() {
+        let mut cluster = Cluster::data(3);
+        cluster.run(6);
+        assert_eq!(cluster.standing.voters, ids(&[1, 2, 3]));
+        let is_voters =
+            |(_, change): &&(u64, GroupChange)| matches!(change, GroupChange::SetVoters(_));
+        assert_eq!(cluster.changes.iter().filter(is_voters).count(), 1, "{:?}", cluster.changes);
+        // Who is behind does not vote, however long it stays so.
+        let mut cluster = Cluster::data(3);
+        cluster.silent = ids(&[3]);
+        cluster.standing.lag.insert(NodeId(3), Some(LAG_MAX + 1));
+        assert_eq!(cluster.run(20).standing.voters, ids(&[1]));
     }
 
     #[test]

@@ -16,6 +16,9 @@
 //!
 //! Without a secret the proofs are empty. A node of no cluster yet fits any cluster; what it may
 //! ask for is decided by who answers its requests.
+//!
+//! A probe does not say whom it expects, and is served nothing. It is told who is there also where
+//! the two would not fit, since that is what it wants to know: another cluster, or the same node.
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -216,7 +219,7 @@ impl Handshake {
     fn greet_dialer(&mut self, payload: &[u8]) -> Result<Established, Refusal> {
         let own = self.local.identity;
         let hello = self.read_hello(payload)?;
-        let version = self.check_peer(&hello)?;
+        let version = self.check_peer(&hello, hello.expected.is_none())?;
         let Some(class) = Class::from_number(hello.class) else {
             let what = format!("there is no class {}", hello.class);
             return Err(Refusal::malformed(own.node, &what));
@@ -240,7 +243,7 @@ impl Handshake {
         expected: Option<u64>,
     ) -> Result<Established, Refusal> {
         let hello = self.read_hello(payload)?;
-        let version = self.check_peer(&hello)?;
+        let version = self.check_peer(&hello, expected.is_none())?;
         if let Some(expected) = expected
             && expected != hello.identity.node
         {
@@ -254,7 +257,7 @@ impl Handshake {
     }
 
     /// Checks what both sides check, and returns the newest version in common.
-    fn check_peer(&self, hello: &Hello) -> Result<u8, Refusal> {
+    fn check_peer(&self, hello: &Hello, is_probe: bool) -> Result<u8, Refusal> {
         let (own, peer) = (self.local.identity, hello.identity);
         let version = hello.version_max.min(VERSION_MAX);
         if version < hello.version_min.max(VERSION_MIN) {
@@ -265,6 +268,9 @@ impl Handshake {
             (true, false) => return Err(Refusal::secret_missing(own.node, peer.node)),
             (false, true) => return Err(Refusal::secret_missing(peer.node, own.node)),
             (true, true) | (false, false) => {}
+        }
+        if is_probe {
+            return Ok(version);
         }
         if peer.node == own.node && peer.incarnation != own.incarnation {
             return Err(Refusal::duplicate_id(own.node));

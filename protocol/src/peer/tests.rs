@@ -191,9 +191,23 @@ fn each_refusal_names_what_differs_and_what_to_do() {
     }
     let mut copy = local(1, Some(9), "s");
     copy.identity.incarnation = 5;
-    let (found, text) = reason(meet(own(), copy, None));
+    let (found, text) = reason(meet(own(), copy, Some(1)));
     assert_eq!(found, Reason::DuplicateId);
     assert!(text.contains("data directory was copied"), "{text}");
+}
+
+#[test]
+fn a_probe_is_told_who_is_there_also_where_they_do_not_fit() {
+    let own = || local(1, Some(9), "s");
+    let mut copy = own();
+    copy.identity.incarnation = 5;
+    for other in [copy, local(2, Some(8), "s")] {
+        let (dialed, accepted) = meet(own(), other.clone(), None);
+        assert_eq!(dialed.unwrap().unwrap().peer, other.identity);
+        assert!(accepted.unwrap().unwrap().is_probe);
+    }
+    let (found, _) = reason(meet(own(), local(2, Some(8), "t"), None));
+    assert_eq!(found, Reason::SecretWrong, "it must know the secret");
     // The same process: its own address is in its list of seeds.
     assert_eq!(meet(own(), own(), None).0.unwrap().unwrap().peer, own().identity);
 }

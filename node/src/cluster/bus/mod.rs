@@ -169,12 +169,13 @@ impl Bus {
         Ok(known.links[class.index()].get_or_init(start).clone())
     }
 
-    /// Asks who is at `address` (`host:port` of a bus): its id, and its cluster unless it is in
-    /// none. The answer is this node itself if the address is its own.
+    /// Asks who is at `address` (`host:port` of a bus): its id and process, and its cluster unless
+    /// it is in none. The answer is this node itself if the address is its own; it may be of
+    /// another cluster, or another process of this node.
     ///
     /// # Errors
     /// [`BusError::Unreachable`], also when `timeout` is over; [`BusError::NotDistcache`];
-    /// [`BusError::Refused`], among others when it is in another cluster.
+    /// [`BusError::Refused`], as when it has another secret.
     pub async fn probe(&self, address: &str, timeout: Duration) -> Result<PeerIdentity, BusError> {
         let probe = dial::dial(&self.0, address, Class::Control, None);
         match clock::within(Some(timeout), probe).await {

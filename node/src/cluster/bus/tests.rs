@@ -312,6 +312,12 @@ async fn a_probe_tells_who_is_there() {
     assert_eq!(blank.probe(a.address).await.unwrap().cluster, Some(ClusterId(9)));
     blank.bus.set_cluster(ClusterId(9));
     assert_eq!(a.probe(blank.address).await.unwrap().cluster, Some(ClusterId(9)));
+    let foreign = start(BusConfig { cluster: Some(ClusterId(8)), ..config(3, "s") });
+    assert_eq!(a.probe(foreign.address).await.unwrap().cluster, Some(ClusterId(8)));
+    let copy = start(config(1, "s"));
+    let found = a.probe(copy.address).await.unwrap();
+    assert_eq!(found.node, a.id);
+    assert_ne!(found.incarnation, a.probe(a.address).await.unwrap().incarnation);
     // It did not take the place of the connection that was there.
     assert_eq!(a.ask(&b, Class::Control, ECHO, b"on").await.unwrap(), "on");
 }

@@ -263,3 +263,35 @@ fn a_member_is_down_when_it_was_called_and_silent_for_long_enough() {
     assert_eq!(silent(107, &[], Some(103)), []);
     assert_eq!(silent(108, &[two], Some(103)), [], "silence begins anew");
 }
+
+#[test]
+fn a_member_that_returned_is_not_down_again_for_its_silence_before() {
+    // Nodes that were killed and came back flipped between down and up, several times a second.
+    let mut cluster = Cluster::of(2);
+    let (one, two, start) = (NodeId(1), NodeId(2), Ticks::now());
+    let mut called = BTreeMap::new();
+    let mut silent = |table: &State, millis: u64, answered: u64| {
+        let at = |millis| start.after(Duration::from_millis(millis));
+        silent_members(table, [two].iter(), &mut called, |_| Some(at(answered)), at(millis))
+    };
+    assert_eq!(silent(&cluster.table, 0, 0), []);
+    assert_eq!(silent(&cluster.table, 2100, 0), [(two, Incarnation(2))]);
+    cluster.apply(&Entry::NodeDown { node: two, incarnation: Incarnation(2) });
+    assert_eq!(silent(&cluster.table, 3000, 0), []);
+    let up = |replaces, incarnation| Entry::NodeUp {
+        node: two,
+        replaces: Incarnation(replaces),
+        announcement: announcement(incarnation),
+    };
+    // As the same process, and then as another one that restarted before it was seen to be down.
+    cluster.apply(&up(2, 2));
+    assert_eq!(silent(&cluster.table, 3100, 0), []);
+    assert_eq!(silent(&cluster.table, 5000, 0), []);
+    assert_eq!(silent(&cluster.table, 5101, 0), [(two, Incarnation(2))]);
+    cluster.apply(&up(2, 9));
+    assert_eq!(silent(&cluster.table, 5200, 0), []);
+    assert_eq!(silent(&cluster.table, 7100, 0), []);
+    assert_eq!(silent(&cluster.table, 7201, 0), [(two, Incarnation(9))]);
+    assert_eq!(silent(&cluster.table, 7300, 7250), []);
+    assert!(cluster.table.is_up(one));
+}

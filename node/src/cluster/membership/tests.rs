@@ -133,14 +133,16 @@ impl Cluster {
         let directory = RaftDirectory::open(self.dirs[number].path(), new.0).unwrap();
         let identity = directory.identity();
         let (node, cluster) = (NodeId(identity.node), identity.cluster.map(ClusterId));
-        self.places.lock().unwrap().insert(address.to_owned(), Probed { node, cluster });
+        let incarnation = Incarnation(self.incarnation);
+        let probed = Probed { node, incarnation, cluster };
+        self.places.lock().unwrap().insert(address.to_owned(), probed);
         let end = self.end(node);
         let transport: Arc<dyn RaftTransport> = Arc::clone(&end) as _;
         let consensus = Consensus::start(directory, transport).await.unwrap();
         self.network.attach(node, consensus.clone());
         let addresses = NodeAddresses { bus: address.to_owned(), ..NodeAddresses::default() };
         let announcement = Announcement {
-            incarnation: Incarnation(self.incarnation),
+            incarnation,
             addresses,
             zone: String::new(),
             weight: 100,
@@ -296,6 +298,105 @@ async fn a_node_without_other_seeds_is_a_cluster_and_two_of_them_refuse_each_oth
     let mut membership = Membership::new(consensus, leases, end, reports, seeds, announcement);
     let refused = membership.bootstrap(ClusterId(77)).await.unwrap_err();
     assert!(refused.to_string().contains("the seed b:0 is in cluster"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_started_with_the_directory_of_a_node_that_runs_ends_and_disturbs_nobody() {
+    // Two processes of one id took each other's connections, and ended the leader.
+    let mut cluster = Cluster::of(3);
+    for (number, address) in ADDRESSES.into_iter().take(3).enumerate() {
+        cluster.start(number, address).await;
+    }
+    cluster.reaches(|table| up(table) == 3).await;
+    let original = cluster.nodes[2].as_ref().unwrap().consensus.node();
+    cluster.stop(2).await;
+    // A closed directory is a consistent copy of itself; the copy is started in a network where
+    // the original's process is to be seen.
+    let running = Probed { node: original, incarnation: Incarnation(77), cluster: None };
+    for (place, address) in [("third:0", "elsewhere:0"), ("first:0", "third:0")] {
+        // Once where its own table has it, and once where one of its seeds is.
+        let former = cluster.places.lock().unwrap().insert(place.to_owned(), running);
+        cluster.start(2, address).await;
+        let copy = cluster.nodes[2].as_mut().unwrap();
+        let ended = clock::within(Some(LIMIT), &mut copy.running).await.expect("it ends");
+        let error = ended.unwrap().unwrap_err().to_string();
+        assert!(error.contains(place) && error.contains("must not be copied"), "{error}");
+        cluster.stop(2).await;
+        let mut places = cluster.places.lock().unwrap();
+        match former {
+            Some(former) => places.insert(place.to_owned(), former),
+            None => places.remove(place),
+        };
+    }
+    // The other one's process was dead after all: a start at a new address is nothing special.
+    cluster.start(2, "elsewhere:0").await;
+    cluster.reaches(|table| up(table) == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_whose_log_is_an_older_one_does_not_end_the_leader() {
+    // openraft takes it for impossible that a log gets shorter; a directory that was put back is
+    // one. It is no voter here: one that forgot a vote could do worse.
+    let mut cluster = Cluster::of(2);
+    for (number, address) in ADDRESSES.into_iter().take(2).enumerate() {
+        cluster.start(number, address).await;
+    }
+    cluster.reaches(|table| up(table) == 2).await;
+    cluster.stop(1).await;
+    let older = tempfile::tempdir().unwrap();
+    copy(cluster.dirs[1].path(), older.path());
+    for _ in 0..3 {
+        cluster.start(1, "second:0").await;
+        let incarnation = Incarnation(cluster.incarnation);
+        cluster.reaches(|table| table.nodes.values().any(|at| at.incarnation == incarnation)).await;
+        cluster.stop(1).await;
+    }
+    cluster.dirs[1] = older;
+    cluster.start(1, "second:0").await;
+    let incarnation = Incarnation(cluster.incarnation);
+    cluster.reaches(|table| table.nodes.values().any(|at| at.incarnation == incarnation)).await;
+    for node in cluster.nodes.iter().flatten() {
+        assert_eq!(node.consensus.standing().failure, None);
+        assert!(!node.running.is_finished());
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&to).unwrap();
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_no_seed_answered_at_its_start_goes_on_asking_them() {
+    // It is no seed and does not vote, so after a restart of all at other addresses nobody knew
+    // where it was, and it knew of nobody: it stayed out for ever.
+    let mut cluster = Cluster::of(4);
+    for (number, address) in ADDRESSES.into_iter().take(4).enumerate() {
+        cluster.start(number, address).await;
+    }
+    cluster.reaches(|table| up(table) == 4).await;
+    for number in 0..4 {
+        cluster.stop(number).await;
+    }
+    cluster.seeds = vec!["a:0".to_owned(), "b:0".to_owned()];
+    for number in [3, 2] {
+        cluster.start(number, ["a:0", "b:0", "c:0", "d:0"][number]).await;
+    }
+    // Longer than they wait for seeds at their start.
+    clock::sleep(PROBE_LIMIT).await;
+    for number in [1, 0] {
+        cluster.start(number, ["a:0", "b:0", "c:0", "d:0"][number]).await;
+    }
+    let moved = |table: &State| table.nodes.values().all(|member| member.addresses.bus.len() == 3);
+    cluster.reaches(|table| up(table) == 4 && moved(table)).await;
 }
 
 #[test]

@@ -184,8 +184,12 @@ pub(super) fn links(_: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> Co
     Ok(())
 }
 
-/// The figures of `CLUSTER INFO`. The cluster's epoch is the index of the last entry of its log.
-pub(in crate::command) fn summary(view: &ClusterView) -> Vec<(&'static str, String)> {
+/// The figures of `CLUSTER INFO`. The cluster's epoch is the index of the last entry of its log;
+/// `leader` is who leads as far as this node knows.
+pub(in crate::command) fn summary(
+    view: &ClusterView,
+    leader: Option<NodeId>,
+) -> Vec<(&'static str, String)> {
     let table = &view.table;
     let slots = |partitions: usize| partitions as u64 * u64::from(SLOTS_PER_PARTITION);
     let assigned = table.partitions.iter().filter(|p| p.primary.is_some()).count();
@@ -216,6 +220,7 @@ pub(in crate::command) fn summary(view: &ClusterView) -> Vec<(&'static str, Stri
         ("cluster_stats_messages_received", "0".to_owned()),
         ("total_cluster_links_buffer_limit_exceeded", "0".to_owned()),
         ("cluster_id", table.cluster.unwrap_or_default().to_string()),
+        ("cluster_leader", leader.map_or_else(String::new, |node| node.to_string())),
         ("cluster_nodes_leaving", leaving.to_string()),
         ("cluster_partitions_moving", moving.to_string()),
     ]
@@ -248,7 +253,8 @@ pub(in crate::command) fn parts(view: &ClusterView) -> Parts {
 
 /// `CLUSTER INFO`
 pub(super) fn info(session: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
-    let lines = summary(&session.view).into_iter();
+    let leader = session.node.cluster.standing().and_then(|standing| standing.leader);
+    let lines = summary(&session.view, leader).into_iter();
     let text: String = lines.map(|(name, value)| format!("{name}:{value}\r\n")).collect();
     reply.verbatim(text.as_bytes());
     Ok(())

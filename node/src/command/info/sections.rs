@@ -5,7 +5,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Figures, Lines};
 use crate::clock;
-use crate::cluster::table::NodeId;
 use crate::command::TABLE;
 use crate::command::cluster::{Parts, parts, summary};
 use crate::keyspace::DatabaseSize;
@@ -310,15 +309,13 @@ pub(super) fn error_stats(figures: &Figures<'_>, lines: &mut Lines) {
 pub(super) fn cluster(figures: &Figures<'_>, lines: &mut Lines) {
     let cluster = &figures.node.cluster;
     let (view, standing) = (cluster.view(), cluster.standing());
-    let id = |node: Option<NodeId>| node.map_or_else(String::new, |node| node.to_string());
+    let leader = standing.as_ref().and_then(|standing| standing.leader);
     lines.field("cluster_enabled", u8::from(figures.access == Access::Direct));
-    for (name, value) in summary(&view) {
+    for (name, value) in summary(&view, leader) {
         lines.field(name, value);
     }
     lines.field("cluster_node_id", view.myself);
     lines.field("cluster_members", view.table.nodes.len());
-    let leader = standing.as_ref().and_then(|standing| standing.leader);
-    lines.field("cluster_leader", id(leader));
     lines.field("cluster_is_leader", u8::from(leader == Some(view.myself)));
     lines.field("cluster_voters", standing.map_or(0, |standing| standing.voters.len()));
     lines.field("cluster_table_version", view.table.version);
