@@ -35,6 +35,9 @@ const LAST: u8 = 1;
 /// The chunk's records go on in the next request.
 const CUT: u8 = 2;
 
+/// The answer waits until everything so far is on disk.
+const SYNC: u8 = 4;
+
 /// A piece of the stream of a move, as it travels: a header of big-endian numbers, then records in
 /// the log's encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub struct Chunk<'a> {
     pub count: u32,
     /// Whether the stream ends here.
     pub last: bool,
+    /// Whether the answer waits until everything so far is on the target's disk.
+    pub sync: bool,
     /// Whether the records go on in the next request: those of a chunk that is too long for one.
     pub cut: bool,
     /// The records.
@@ -66,7 +71,8 @@ impl<'a> Chunk<'a> {
         bytes.extend(self.version.to_be_bytes());
         bytes.extend(self.index.to_be_bytes());
         bytes.extend(self.count.to_be_bytes());
-        bytes.push((u8::from(self.last) * LAST) | (u8::from(self.cut) * CUT));
+        let flags = [(self.last, LAST), (self.cut, CUT), (self.sync, SYNC)];
+        bytes.push(flags.iter().map(|(is_set, flag)| u8::from(*is_set) * flag).sum());
         bytes.extend_from_slice(self.records);
         bytes
     }
@@ -81,7 +87,7 @@ impl<'a> Chunk<'a> {
         let (flags, records) = rest.split_first()?;
         let partition = PartitionId(u16::from_be_bytes(*partition));
         let is_known = usize::from(partition.0) < usize::from(super::table::PARTITIONS)
-            && flags & !(LAST | CUT) == 0;
+            && flags & !(LAST | CUT | SYNC) == 0;
         is_known.then(|| Chunk {
             partition,
             move_id: MoveId(u64::from_be_bytes(*move_id)),
@@ -90,6 +96,7 @@ impl<'a> Chunk<'a> {
             count: u32::from_be_bytes(*count),
             last: flags & LAST != 0,
             cut: flags & CUT != 0,
+            sync: flags & SYNC != 0,
             records,
         })
     }
@@ -168,6 +175,7 @@ mod tests {
             index: 7,
             count: 3,
             last: true,
+            sync: true,
             cut: false,
             records: b"abc",
         };
@@ -177,7 +185,7 @@ mod tests {
             assert_eq!(Chunk::decode(&bytes[..cut]), None);
         }
         let mut strange = bytes.clone();
-        strange[HEADER_BYTES - 1] = 4;
+        strange[HEADER_BYTES - 1] = 8;
         assert_eq!(Chunk::decode(&strange), None, "unknown flag");
         let outside = Chunk { partition: PartitionId(1024), ..chunk }.encode();
         assert_eq!(Chunk::decode(&outside), None, "no such partition");

@@ -72,6 +72,17 @@ struct Figures {
     acknowledged: Option<Ticks>,
 }
 
+/// When a chunk is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// When it is taken.
+    Taken,
+    /// When everything so far is on disk.
+    Synced,
+    /// The same, and it is the last one.
+    LastSynced,
+}
+
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, BusError>>>>;
 
 impl Source {
@@ -139,21 +150,23 @@ impl Source {
             figures.bytes += frame.len() as u64;
             self.node.cluster.moves.set_sent(partition, Some(figures.bytes));
             if is_drained {
-                stream.send(&frame, true).await?;
+                // The target serves the partition once it is decided: it must be safe there.
+                stream.send(&frame, Ask::LastSynced).await?;
                 break;
             }
             if !frame.is_empty() {
-                stream.send(&frame, false).await?;
+                stream.send(&frame, Ask::Taken).await?;
                 fault::reach("source.copying");
             }
             if is_through && freeze == Freeze::No {
-                // All that is sent is answered: what is left is what was changed meanwhile.
-                stream.wait().await?;
                 if permit.is_none() {
-                    // Meanwhile the stream has grown.
                     permit = self.freezing.acquire().await.ok();
+                    // Nearly all is on disk then, and clients wait for the rest only.
+                    stream.send(&FrameBuilder::default(), Ask::Synced).await?;
+                    stream.wait().await?;
                     continue;
                 }
+                stream.wait().await?;
                 freeze = Freeze::Yes;
                 figures.frozen = Some(Ticks::now());
             } else if frame.is_empty() {
@@ -235,7 +248,7 @@ impl<'a> Stream<'a> {
     }
 
     /// Sends a chunk, once there is room for it.
-    async fn send(&mut self, frame: &FrameBuilder, last: bool) -> Result<(), BusError> {
+    async fn send(&mut self, frame: &FrameBuilder, ask: Ask) -> Result<(), BusError> {
         let Giving { partition, move_id, version, .. } = self.giving;
         let (index, count) = (self.next_index, frame.count());
         self.next_index += 1;
@@ -243,8 +256,10 @@ impl<'a> Stream<'a> {
         loop {
             let (records, more) = rest.split_at(rest.len().min(MOVE_REQUEST_BYTES_MAX));
             let cut = !more.is_empty();
-            let last = last && !cut;
-            let chunk = Chunk { partition, move_id, version, index, count, last, cut, records };
+            let last = ask == Ask::LastSynced && !cut;
+            let sync = ask != Ask::Taken && !cut;
+            let chunk =
+                Chunk { partition, move_id, version, index, count, last, sync, cut, records };
             self.request(chunk.encode()).await?;
             if !cut {
                 return Ok(());

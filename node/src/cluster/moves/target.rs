@@ -55,7 +55,7 @@ impl Target {
         let frame =
             FrameBuilder::from_records(&records, chunk.count, chunk.partition, databases)
                 .map_err(|error| format!("a chunk of partition {}: {error}", chunk.partition))?;
-        let Chunk { partition, move_id, index, last, .. } = chunk;
+        let Chunk { partition, move_id, index, last, sync, .. } = chunk;
         let mut received = Received { partition, move_id, index, from, frame };
         let shard = self.shard(partition);
         let begun = Ticks::now();
@@ -78,10 +78,11 @@ impl Target {
         fault::reach("target.received");
         if last {
             fault::reach("target.last");
-            if self.node.log.is_some() && !fault::is_off("target-sync") {
-                // The source gives the partition up by this answer: it must be safe here.
-                self.node.sync_log().await?;
-            }
+        }
+        if sync && self.node.log.is_some() && !fault::is_off("target-sync") {
+            self.node.sync_log().await?;
+        }
+        if last {
             fault::reach("target.synced");
         }
         Ok(())
