@@ -121,33 +121,34 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
         () = stop_requested(&node, &mut signals) => return Ok(()),
     };
     let ended = match begun {
-        Ok(()) => {
+        Ok(None) => {
             tasks.push(actix_rt::spawn(compaction::run(node.clone())));
             tokio::select! {
-                () = stop_requested(&node, &mut signals) => Ok(()),
-                ended = cluster.ended() => ended.map(|Left| {
-                    log::info!("the node has left the cluster, and ends");
-                }).map_err(StartError::from),
+                () = stop_requested(&node, &mut signals) => Ok(None),
+                ended = cluster.ended() => ended.map(Some).map_err(StartError::from),
             }
         }
-        Err(error) => Err(error),
+        begun => begun,
     };
+    if let Ok(Some(Left)) = ended {
+        log::info!("the node has left the cluster, and ends");
+    }
     tasks.iter().for_each(|task| task.abort());
     let patience = Duration::from_secs(config.shutdown_timeout_s.into());
     stop(&node, cluster, patience).await?;
-    ended
+    ended.map(drop)
 }
 
-/// Gets the node its keys and its place in the cluster.
+/// Gets the node its keys and its place in the cluster, unless it has left it.
 async fn begin(
     node: &Node,
     cluster: &mut ClusterPart,
     replay: Option<Replay>,
-) -> Result<(), StartError> {
+) -> Result<Option<Left>, StartError> {
     load_log(node, replay).await?;
-    cluster.join().await?;
-    node.loading.set_active(false);
-    Ok(())
+    let left = cluster.join().await?;
+    node.loading.set_active(left.is_some());
+    Ok(left)
 }
 
 /// Ends what runs: connections, then the cluster's part, then shards, then the log.

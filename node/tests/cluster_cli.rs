@@ -25,12 +25,18 @@ const KEYS: usize = 1000;
 /// A process with free ports.
 struct Node {
     child: Child,
+    args: Vec<String>,
     dir: tempfile::TempDir,
     client: u16,
     bus: u16,
 }
 
 impl Node {
+    /// Starts a process on the directory of one that has ended.
+    fn start_again(&mut self) {
+        self.child = spawn(&self.args, &self.dir);
+    }
+
     fn client(&self) -> String {
         format!("127.0.0.1:{}", self.client)
     }
@@ -73,21 +79,27 @@ fn start(count: usize, flags: &[&str]) -> Vec<Node> {
     let seeds: Vec<String> = ports.iter().map(|[.., bus]| format!("127.0.0.1:{bus}")).collect();
     let start = |[client, direct, bus]: [u16; 3]| {
         let dir = tempfile::tempdir().unwrap();
-        let output = fs::File::create(dir.path().join("output")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_distcache-node"))
-            .args(["--port", &client.to_string(), "--direct-port", &direct.to_string()])
-            .args(["--bus-port", &bus.to_string(), "--shards", "1"])
-            .args(["--seeds", &seeds.join(","), "--data-dir"])
-            .arg(dir.path().join("data"))
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
-        Node { child, dir, client, bus }
+        let data = dir.path().join("data").to_string_lossy().into_owned();
+        let [client_port, direct, bus_port] = [client, direct, bus].map(|port| port.to_string());
+        let own = ["--port", &client_port, "--direct-port", &direct, "--bus-port", &bus_port];
+        let common = ["--shards", "1", "--seeds", &seeds.join(","), "--data-dir", &data];
+        let args: Vec<String> =
+            [&own[..], &common, flags].concat().into_iter().map(str::to_owned).collect();
+        let child = spawn(&args, &dir);
+        Node { child, args, dir, client, bus }
     };
     ports.into_iter().map(start).collect()
+}
+
+fn spawn(args: &[String], dir: &tempfile::TempDir) -> Child {
+    let output = fs::File::create(dir.path().join("output")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_distcache-node"))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
+        .spawn()
+        .unwrap()
 }
 
 fn cluster(args: &[&str]) -> Output {
@@ -187,6 +199,10 @@ fn nodes_are_shown_and_drained_and_keep_every_key() {
     assert_eq!((sum(&status, "partitions"), sum(&status, "keys")), (1024, KEYS as u64));
     check_keys(&nodes[1]);
     check_keys(&nodes[2]);
+    // The one that left hears so when somebody starts it once more; it aborted of that once.
+    nodes[0].start_again();
+    assert_eq!(exit_code(&mut nodes[0]), Some(0));
+    assert!(nodes[0].said().contains("has left the cluster"), "{}", nodes[0].said());
 
     // By its id, and for programs.
     let is_last = |node: &&Value| node["client"] == nodes[2].client();

@@ -134,11 +134,12 @@ impl ClusterPart {
     }
 
     /// Becomes a member of the cluster, once its keys are there, and serves what is its own from
-    /// then on. Returns how the membership will end.
+    /// then on. Returns `Left` where it hears that it is no member any more: it was removed, and
+    /// started again.
     ///
     /// # Errors
     /// See [`ClusterError`].
-    pub async fn join(&mut self) -> Result<(), ClusterError> {
+    pub async fn join(&mut self) -> Result<Option<Left>, ClusterError> {
         self.membership.announce().await;
         let (node, consensus) = (self.node.clone(), self.consensus.clone());
         let source = Source::new(node.clone(), self.bus.clone(), consensus.clone());
@@ -146,7 +147,7 @@ impl ClusterPart {
         let mut follower = Follower::new(node, consensus, Arc::new(source), incarnation);
         tokio::select! {
             begun = follower.begin(self.process.is_new) => begun?,
-            ended = &mut self.membership.ended => return of_membership(ended).map(drop),
+            ended = &mut self.membership.ended => return of_membership(ended).map(Some),
         }
         let lease = self.lease.clone();
         let mut held = lease.clone();
@@ -158,7 +159,7 @@ impl ClusterPart {
             let Err(error) = follower.run(lease).await;
             log::debug!(error = error.to_string().as_str(); "the table is followed no more");
         });
-        Ok(())
+        Ok(None)
     }
 
     /// Waits until the node is no member any more.
