@@ -115,12 +115,8 @@ pub const EXPIRY_PAUSE: Duration = Duration::from_millis(100);
 pub const EXPIRY_PAUSE_BUSY: Duration = Duration::from_millis(3);
 
 /// Bytes of a move's stream that wait in the source's shard at which commands on the partition
-/// wait as well, so that the rest of the stream gets shorter and the move ends; and the bytes at
-/// which they go on.
+/// wait as well, until they are taken: so the rest of the stream gets shorter and the move ends.
 pub const MOVE_BACKLOG_BYTES_MAX: usize = 1024 * 1024;
-
-/// See [`MOVE_BACKLOG_BYTES_MAX`].
-pub const MOVE_BACKLOG_BYTES_RESUME: usize = 256 * 1024;
 
 /// Bytes of a move's stream that are sent and not answered yet, above which the source waits.
 pub const MOVE_WINDOW_BYTES: usize = 2 * 1024 * 1024;
@@ -149,6 +145,5 @@ pub const MOVE_CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a value may change while it is copied in pieces before its writers wait.
 pub const MOVE_RESTARTS_MAX: u32 = 3;
 
-const _: () = assert!(MOVE_BACKLOG_BYTES_RESUME < MOVE_BACKLOG_BYTES_MAX);
 const _: () =
     assert!(MOVE_REQUEST_BYTES_MAX < distcache_protocol::limits::PEER_DATA_BODY_BYTES_MAX);

@@ -11,7 +11,7 @@ use crate::clock::{self, Ticks};
 use crate::cluster::view::{Cluster, ClusterView};
 use crate::command::TABLE;
 use crate::config::LiveConfig;
-use crate::keyspace::KeyHasher;
+use crate::keyspace::{KeyHasher, ShardId};
 use crate::monitor::Monitor;
 use crate::oplog::load::LoadProgress;
 use crate::records::UnixMillis;
@@ -149,6 +149,11 @@ impl Node {
         let (reply, receiver) = oneshot::channel();
         log.sync(reply);
         receiver.await.unwrap_or_else(|_| Err(Stopped.to_string()))
+    }
+
+    /// Returns the shard that a slot belongs to.
+    pub fn shard_of(&self, slot: u16) -> &ShardHandle {
+        &self.shards[usize::from(ShardId::owner_of(slot, self.shards.len() as u16))]
     }
 
     /// Returns a number for a new hold.

@@ -6,7 +6,7 @@ use super::Shard;
 use crate::cluster::fault;
 use crate::cluster::moves::Assignment;
 use crate::cluster::table::{MoveId, PartitionId};
-use crate::limits::{MOVE_BACKLOG_BYTES_MAX, MOVE_BACKLOG_BYTES_RESUME};
+use crate::limits::MOVE_BACKLOG_BYTES_MAX;
 use crate::shard::moves::{Freeze, GivenChunk, Ungivable};
 use crate::shard::staging::{Received, Unreceived};
 
@@ -47,8 +47,8 @@ pub(super) struct Receive {
 }
 
 impl Shard {
-    /// Lets the commands on partitions wait whose streams have become too long, and those go on
-    /// whose streams are short again.
+    /// Lets the commands on partitions wait whose streams have become too long: they go on when the
+    /// next chunk is taken.
     pub(super) fn throttle(&mut self) {
         if !self.state.moves.gives() {
             return;
@@ -139,13 +139,9 @@ impl Handler<NextChunk> for Shard {
         self.run_turn(context);
         let chunk = self.next_chunk(&message);
         let partition = message.partition;
-        let waiting = self.state.moves.backlogs(&self.state.keyspace);
-        let backlog: usize =
-            waiting.filter(|(of, _)| *of == partition).map(|(_, bytes)| bytes).sum();
-        if backlog < MOVE_BACKLOG_BYTES_RESUME
-            && !self.state.moves.is_chased(&self.state.keyspace, partition)
-            && self.holds.unslow(partition)
-        {
+        // A chunk has all of the stream that waited here.
+        let is_chased = self.state.moves.is_chased(&self.state.keyspace, partition);
+        if !is_chased && self.holds.unslow(partition) {
             self.wake(context);
         }
         self.after_turn(context);

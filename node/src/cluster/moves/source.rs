@@ -10,7 +10,7 @@ use bytes::Bytes;
 use distcache_recovery::FrameBuilder;
 
 use super::{CHUNK, Chunk};
-use crate::actors::shard::{GivenChunk, ShardHandle};
+use crate::actors::shard::GivenChunk;
 use crate::clock::{self, Ticks};
 use crate::cluster::bus::{Bus, BusError, Class};
 use crate::cluster::fault;
@@ -18,7 +18,7 @@ use crate::cluster::raft::Consensus;
 use crate::cluster::table::{
     Change, Entry, Epoch, MoveId, NodeId, Outcome, PartitionId, State, StreamSequence,
 };
-use crate::keyspace::{SLOTS_PER_PARTITION, ShardId};
+use crate::keyspace::SLOTS_PER_PARTITION;
 use crate::limits::{
     MOVE_CANCEL_TIMEOUT, MOVE_CHUNK_TIMEOUT, MOVE_REQUEST_BYTES_MAX, MOVE_SWITCH_TIMEOUT,
     MOVE_WINDOW_BYTES, MOVES_FROZEN_MAX,
@@ -140,7 +140,7 @@ impl Source {
 
     async fn copy_and_switch(&self, giving: Giving, figures: &mut Figures) -> Result<(), Failure> {
         let Giving { partition, epoch, move_id, target, .. } = giving;
-        let shard = self.shard(partition).clone();
+        let shard = self.node.shard_of(partition.0 * SLOTS_PER_PARTITION).clone();
         let mut stream = Stream::new(&self.bus, giving);
         shard.give(partition, move_id).await.map_err(of_shard)?;
         let (mut freeze, mut permit) = (Freeze::No, None);
@@ -211,12 +211,6 @@ impl Source {
                 let _ = clock::within(Some(MOVE_CANCEL_TIMEOUT), wait).await;
             }
         }
-    }
-
-    fn shard(&self, partition: PartitionId) -> &ShardHandle {
-        let shards = &self.node.shards;
-        let owner = ShardId::owner_of(partition.0 * SLOTS_PER_PARTITION, shards.len() as u16);
-        &shards[usize::from(owner)]
     }
 }
 

@@ -9,13 +9,12 @@ use bytes::Bytes;
 use distcache_recovery::FrameBuilder;
 
 use super::{CHUNK, Chunk};
-use crate::actors::shard::ShardHandle;
 use crate::clock::{self, Ticks};
 use crate::cluster::bus::{Class, Handling, Kind, unknown_kind};
 use crate::cluster::fault;
 use crate::cluster::raft::Consensus;
 use crate::cluster::table::{MoveId, NodeId, PartitionId};
-use crate::keyspace::{SLOTS_PER_PARTITION, ShardId};
+use crate::keyspace::SLOTS_PER_PARTITION;
 use crate::limits::{MOVE_KNOWN_WITHIN, MOVES_CUT_BYTES_MAX};
 use crate::node::Node;
 use crate::shard::staging::{Received, Unreceivable};
@@ -57,7 +56,7 @@ impl Target {
                 .map_err(|error| format!("a chunk of partition {}: {error}", chunk.partition))?;
         let Chunk { partition, move_id, index, last, sync, .. } = chunk;
         let mut received = Received { partition, move_id, index, from, frame };
-        let shard = self.shard(partition);
+        let shard = self.node.shard_of(partition.0 * SLOTS_PER_PARTITION);
         let begun = Ticks::now();
         loop {
             let taken = shard.receive(received).await.map_err(|stopped| stopped.to_string())?;
@@ -119,11 +118,5 @@ impl Target {
         }
         cut.entry((partition, move_id)).or_default().extend_from_slice(records);
         Ok(None)
-    }
-
-    fn shard(&self, partition: PartitionId) -> &ShardHandle {
-        let shards = &self.node.shards;
-        let owner = ShardId::owner_of(partition.0 * SLOTS_PER_PARTITION, shards.len() as u16);
-        &shards[usize::from(owner)]
     }
 }

@@ -6,7 +6,6 @@ use distcache_protocol::slot::SLOTS;
 
 use crate::clock;
 use crate::command::{Args, CommandError, CommandFuture};
-use crate::keyspace::ShardId;
 use crate::keyspace::walk::{Position, WalkLimits, Walked};
 use crate::limits::WALK_SLICE;
 use crate::server::for_all_shards;
@@ -27,8 +26,7 @@ pub(super) fn countkeysinslot<'a>(
 ) -> CommandFuture<'a> {
     Box::pin(async move {
         let slot = slot_at(args, 2, "ERR Invalid slot")?;
-        let (shards, database) = (&session.node.shards, session.database);
-        let shard = &shards[usize::from(ShardId::owner_of(slot, shards.len() as u16))];
+        let (shard, database) = (session.node.shard_of(slot), session.database);
         let visit = shard.visit(move |state| {
             state.keyspace.begin(clock::now(), database);
             state.keyspace.keys_in_slot(slot)
@@ -49,8 +47,7 @@ pub(super) fn getkeysinslot<'a>(
         let slot = slot_at(args, 2, INVALID)?;
         let count = usize::try_from(args.integer(3)?);
         let count = count.map_err(|_| CommandError::Other(INVALID.into()))?;
-        let (shards, database) = (&session.node.shards, session.database);
-        let shard = &shards[usize::from(ShardId::owner_of(slot, shards.len() as u16))];
+        let (shard, database) = (session.node.shard_of(slot), session.database);
         let mut keys: Vec<Vec<u8>> = Vec::new();
         let mut position = Some(Position::start_of_slot(slot));
         while let Some(from) = position.filter(|at| at.slot() == slot && keys.len() < count) {
