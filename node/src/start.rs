@@ -24,6 +24,7 @@ use crate::cluster::table::{Incarnation, NodeId, State};
 use crate::cluster::view::ClusterView;
 use crate::config::{Config, LiveConfig};
 use crate::keyspace::{Keyspace, ShardId};
+use crate::limits::LEFT_LINGER;
 use crate::node::{Node, NodeParts, Ports};
 use crate::oplog::LogStatus;
 use crate::server::listen::{Access, ListenError, listen, port_of};
@@ -132,6 +133,10 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     };
     if let Ok(Some(Left)) = ended {
         log::info!("the node has left the cluster, and ends");
+        tokio::select! {
+            () = stop_requested(&node, &mut signals) => {}
+            () = clock::sleep(LEFT_LINGER) => {}
+        }
     }
     tasks.iter().for_each(|task| task.abort());
     let patience = Duration::from_secs(config.shutdown_timeout_s.into());

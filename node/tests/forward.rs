@@ -14,9 +14,11 @@ use std::time::Duration;
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use bytes::Bytes;
 use distcache_node::actors::shard::{Shard, ShardHandle};
+use distcache_node::clock::Ticks;
 use distcache_node::cluster::bus::{Bus, BusConfig, Class, Handling, Kind, PeerIdentity, Service};
 use distcache_node::cluster::table::{
-    Announcement, ClusterId, Entry, Incarnation, NodeAddresses, NodeId, Role, State, apply,
+    Announcement, ClusterId, Entry, Incarnation, Joining, MoveId, MovePhase, NodeAddresses, NodeId,
+    PartitionId, Role, State, Then, apply,
 };
 use distcache_node::cluster::view::{ClusterView, address};
 use distcache_node::config::{LiveConfig, RawConfig};
@@ -83,6 +85,8 @@ struct Cluster {
     table: State,
     /// Where any client of each node connects.
     addresses: Vec<SocketAddr>,
+    /// Where those connect that know the slots.
+    directs: Vec<SocketAddr>,
 }
 
 const NODES: u64 = 3;
@@ -97,7 +101,7 @@ fn announcement(direct: &str) -> Announcement {
     }
 }
 
-fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, Arc<Node>) {
+fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, SocketAddr) {
     let (sender, receiver) = mpsc::channel();
     let network = network.clone();
     thread::spawn(move || {
@@ -107,6 +111,8 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, Arc<Node>) {
             let live = Arc::new(LiveConfig::new(RawConfig::default(), None).unwrap());
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let local = listener.local_addr().unwrap();
+            let direct = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let direct_local = direct.local_addr().unwrap();
             let ports = Ports { client: local.port(), direct: 0, bus: 0 };
             let view = ClusterView::alone(ClusterId(1), id, announcement(&address("127.0.0.1", 0)));
             let parts = NodeParts::new(live, handles.len(), ports, view);
@@ -127,7 +133,8 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, Arc<Node>) {
             let workers = Arc::new(Workers::new(node.clone(), handles.clone()));
             let entry = (node.clone(), workers, Manner::Answers);
             network.0.lock().unwrap().insert(id, entry);
-            sender.send((local, node.clone())).unwrap();
+            sender.send((local, direct_local)).unwrap();
+            actix_rt::spawn(server::accept(direct, Access::Direct, node.clone(), handles.clone()));
             server::accept(listener, Access::Any, node, handles).await;
         });
     });
@@ -138,9 +145,9 @@ impl Cluster {
     fn start() -> Self {
         let network = Arc::<Network>::default();
         let mut table = State::new();
-        let mut addresses = Vec::new();
+        let (mut addresses, mut directs) = (Vec::new(), Vec::new());
         for number in 1..=NODES {
-            let (local, _) = start_node(&network, NodeId(number));
+            let (local, direct) = start_node(&network, NodeId(number));
             let announcement = announcement(&address("127.0.0.1", local.port()));
             let entry = match number {
                 1 => Entry::Create { cluster: ClusterId(7), node: NodeId(1), announcement },
@@ -148,12 +155,13 @@ impl Cluster {
             };
             apply(&mut table, number, &entry);
             addresses.push(local);
+            directs.push(direct);
         }
         for (index, partition) in table.partitions.iter_mut().enumerate() {
             let owner = NodeId(1 + index as u64 % NODES);
             (partition.primary, partition.isr) = (Some(owner), vec![owner]);
         }
-        let cluster = Cluster { network, table, addresses };
+        let cluster = Cluster { network, table, addresses, directs };
         (1..=NODES).for_each(|node| cluster.tell(node));
         cluster
     }
@@ -416,6 +424,38 @@ fn while_a_partition_goes_to_and_fro_each_command_runs_once_and_in_order() {
         all.sort_unstable();
         assert_eq!(all, (0..sent).collect::<Vec<u32>>(), "each once");
     }
+}
+
+#[test]
+fn a_client_that_knows_the_slots_waits_for_keys_that_are_arriving_and_not_for_others() {
+    let mut cluster = Cluster::start();
+    let key = cluster.key_of(2);
+    let partition = PartitionId(slot_of(key.as_bytes()) / 16);
+    let at = usize::from(partition.0);
+    cluster.table.partitions[at].joining = Some(Joining {
+        node: NodeId(1),
+        incarnation: Incarnation(1),
+        move_id: MoveId(3),
+        then: Then::BecomePrimary,
+        drop: None,
+        phase: MovePhase::Copying,
+        had_copy: false,
+    });
+    cluster.tell(1);
+    let target = cluster.network.0.lock().unwrap()[&NodeId(1)].0.clone();
+    let mut wire = Wire::connect(cluster.directs[0]);
+    let get = format!("GET {key}");
+    assert!(call(&mut wire, &get).starts_with("-MOVED"), "its keys are on their way still");
+    target.cluster.expect(partition);
+    let begun = Ticks::now();
+    assert!(call(&mut wire, &get).starts_with("-MOVED"), "nothing is decided");
+    assert!(Ticks::now().since(begun) >= Duration::from_millis(99));
+    let waiting = thread::spawn(move || call(&mut wire, &get));
+    thread::sleep(Duration::from_millis(20));
+    let now = &mut cluster.table.partitions[at];
+    (now.primary, now.joining) = (Some(NodeId(1)), None);
+    cluster.tell(1);
+    assert_eq!(waiting.join().unwrap(), "nil");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //!   of one pays one load a command for it. It is a byte a partition, so that there is room for
 //!   more states than two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -76,6 +76,12 @@ impl ClusterView {
     /// Whether this node serves all slots.
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// Whether a partition is on its way to this node.
+    fn is_coming(&self, partition: PartitionId) -> bool {
+        let joining = self.table.partition(partition).and_then(|partition| partition.joining);
+        joining.is_some_and(|joining| joining.node == self.myself)
     }
 
     /// Whether this node may serve what is its own.
@@ -245,6 +251,8 @@ pub struct Cluster {
     generation: AtomicU64,
     view: Mutex<Arc<ClusterView>>,
     ownership: Arc<Ownership>,
+    /// Partitions that are here in full, and that the table is about to give to this node.
+    expected: Mutex<BTreeSet<PartitionId>>,
     standing: OnceLock<Box<dyn Fn() -> Standing + Send + Sync>>,
     /// What became of the moves from this node.
     pub moves: MoveFigures,
@@ -258,7 +266,8 @@ impl Cluster {
         let (generation, view) = (AtomicU64::new(0), Mutex::new(Arc::new(view)));
         let moves = MoveFigures::default();
         let (forward, standing) = (OnceLock::new(), OnceLock::new());
-        Cluster { forward, generation, view, ownership, standing, moves }
+        let expected = Mutex::default();
+        Cluster { forward, generation, view, ownership, expected, standing, moves }
     }
 
     /// Says which way leads to other nodes; before that, clients hear which node has their keys.
@@ -306,8 +315,27 @@ impl Cluster {
     pub fn publish(&self, view: ClusterView) {
         let mut present = self.lock();
         self.ownership.follow(&view);
+        self.expected().retain(|&partition| view.is_coming(partition));
         *present = Arc::new(view);
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Says that a partition is here in full, and about to be served here.
+    pub fn expect(&self, partition: PartitionId) {
+        let present = self.lock();
+        if present.is_coming(partition) {
+            self.expected().insert(partition);
+        }
+    }
+
+    /// Whether a slot is about to be served here. Cost: an uncontended lock.
+    pub fn expects(&self, slot: u16) -> bool {
+        self.expected().contains(&PartitionId(partition_of(slot).0))
+    }
+
+    fn expected(&self) -> MutexGuard<'_, BTreeSet<PartitionId>> {
+        // It changes by one call at a time, so it is sound even if a holder panicked.
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<ClusterView>> {
@@ -318,7 +346,7 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Incarnation, NodeAddresses, Role};
+    use super::super::table::{Incarnation, Joining, MoveId, MovePhase, NodeAddresses, Role, Then};
     use super::*;
 
     fn announcement(host: &str) -> Announcement {
@@ -367,6 +395,31 @@ mod tests {
         assert_eq!(view.direct(NodeId(2), "local"), ("host2".to_owned(), 2051));
         cluster.publish(alone());
         assert!(ownership.is_whole() && ownership.serves(112));
+    }
+
+    #[test]
+    fn a_partition_is_expected_until_its_move_is_decided() {
+        let cluster = Cluster::new(alone());
+        let mut table = two_nodes();
+        table.partitions[7].joining = Some(Joining {
+            node: NodeId(1),
+            incarnation: Incarnation(1),
+            move_id: MoveId(3),
+            then: Then::BecomePrimary,
+            drop: None,
+            phase: MovePhase::Copying,
+            had_copy: false,
+        });
+        cluster.expect(PartitionId(7));
+        assert!(!cluster.expects(112), "nothing is on its way");
+        cluster.publish(ClusterView::new(NodeId(1), table.clone(), true));
+        cluster.expect(PartitionId(7));
+        assert!(cluster.expects(112) && !cluster.expects(128));
+        cluster.publish(ClusterView::new(NodeId(1), table.clone(), true));
+        assert!(cluster.expects(112), "another change of the table");
+        table.partitions[7].joining = None;
+        cluster.publish(ClusterView::new(NodeId(1), table, true));
+        assert!(!cluster.expects(112));
     }
 
     #[test]

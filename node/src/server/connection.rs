@@ -13,6 +13,7 @@ use std::task::Poll;
 use distcache_protocol::error::ProtocolError;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
 
+use super::arrival;
 use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
 use super::forward::outgoing::Outgoing;
@@ -24,7 +25,7 @@ use super::socket::Socket;
 use crate::actors::shard::{Execute, ReplySlot, Stopped};
 use crate::clock::Ticks;
 use crate::cluster::table::NodeId;
-use crate::command::{Args, Command, Flags, Run};
+use crate::command::{Args, Command, CommandError, Flags, Run};
 use crate::limits::{
     BATCH_COMMANDS_MAX, INPUT_BUFFER_KEPT_BYTES, READ_BUFFER_BYTES, READ_GROWTH_BYTES_MAX,
     REPLY_BUFFER_KEPT_BYTES,
@@ -211,8 +212,7 @@ impl Connection {
                 }
                 Err(error) => {
                     self.run_batches().await?;
-                    self.session.node.errors.count(&error);
-                    error.write(&mut self.output);
+                    self.answer_unadmitted(request, error).await;
                 }
             }
             if self.session.closing {
@@ -433,13 +433,35 @@ impl Connection {
         }
     }
 
+    /// Answers a command that is not run here, unless its keys are about to come here.
+    #[cold]
+    async fn answer_unadmitted(&mut self, request: Range<usize>, error: CommandError) {
+        let args = self.input.request(request);
+        let result = match arrival::awaited(&self.session, args) {
+            Some(command) => {
+                arrival::wait(&mut self.session, command, args, &mut self.output).await
+            }
+            None => Err(error),
+        };
+        if let Err(error) = result {
+            self.session.node.errors.count(&error);
+            error.write(&mut self.output);
+        }
+    }
+
     /// Answers a command that a shard has refused since its keys are not served here (any more).
     #[cold]
     async fn answer_refused(&mut self, command: Command, args: Args<'_>) {
         if self.session.access == Access::Any && self.session.node.cluster.forward().is_some() {
             return follow(&mut self.session, command, args, &mut self.output).await;
         }
-        let error = slots::refused(&mut self.session, command, args);
+        let mut error = slots::refused(&mut self.session, command, args);
+        if error == slots::try_again() {
+            match arrival::wait(&mut self.session, command, args, &mut self.output).await {
+                Ok(()) => return,
+                Err(last) => error = last,
+            }
+        }
         self.session.node.commands.rejected(command.index);
         self.session.node.errors.count(&error);
         error.write(&mut self.output);

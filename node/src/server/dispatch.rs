@@ -60,8 +60,12 @@ pub fn admit(session: &Session, args: Args<'_>) -> Result<(Command, Route), Comm
     Ok((command, route))
 }
 
+/// Finds a command in the table.
+///
+/// # Errors
+/// That there is none.
 #[inline]
-fn find(args: Args<'_>) -> Result<Command, CommandError> {
+pub fn find(args: Args<'_>) -> Result<Command, CommandError> {
     let Some(command) = TABLE.find(args.at(0)) else { return Err(unknown_command(args)) };
     let Some(sub) = args.get(1).filter(|_| !command.spec.subcommands.is_empty()) else {
         return Ok(command);

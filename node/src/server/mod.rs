@@ -8,8 +8,10 @@
 //! - [`coordinate`]: commands whose keys live on several shards;
 //! - [`session`], [`socket`]: what is remembered of a client, and the way to it;
 //! - [`registry`]: the clients as others see them;
+//! - `arrival`: commands on keys that are just coming;
 //! - [`counters`], [`pause`], [`sweep`]: statistics, `CLIENT PAUSE`, closing those that must go.
 
+mod arrival;
 pub mod connection;
 pub mod coordinate;
 pub mod counters;

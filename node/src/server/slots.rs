@@ -72,6 +72,11 @@ pub fn place(
     }
 }
 
+/// The slot of the first key that a command names.
+pub fn first_slot(command: Command, args: Args<'_>) -> Option<u16> {
+    command.spec.keys.indices(args.len()).map(|index| slot_of(args.at(index))).next()
+}
+
 /// What to answer where a shard has refused a command since its keys are not served here (any
 /// more). The session takes over what is known of the cluster now.
 pub fn refused(session: &mut Session, command: Command, args: Args<'_>) -> CommandError {

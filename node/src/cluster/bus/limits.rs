@@ -15,6 +15,9 @@ pub const fn call_bytes_max(class: Class) -> usize {
     2 * class.body_bytes_max()
 }
 
+/// Time that calls under way have still to be answered when their peer is none any more.
+pub const LINK_LINGER: Duration = Duration::from_secs(1);
+
 /// Requests of one peer in one class that are handled at once; while there are so many, no more
 /// are read.
 pub const fn handled_max(class: Class) -> usize {

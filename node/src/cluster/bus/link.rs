@@ -1,6 +1,7 @@
 //! The calling side: one connection a peer and class, dialled when it is needed.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::backoff::BackOff;
 use super::dial::{Dialled, dial};
-use super::limits::{CALLS_MAX, call_bytes_max};
+use super::limits::{CALLS_MAX, LINK_LINGER, call_bytes_max};
 use super::wire::{FrameReader, FrameWriter};
 use super::{BusError, Shared, locked};
 use crate::clock::{self, Ticks};
@@ -200,6 +201,7 @@ impl Task {
         back_off: &mut BackOff,
     ) -> End {
         let Dialled { reader, writer, .. } = dialled;
+        let mut reading = pin!(read(reader, &self.waiting, back_off));
         let end = tokio::select! {
             // A call that comes after a new address must not go to the one before.
             biased;
@@ -207,9 +209,20 @@ impl Task {
                 Ok(()) => End::Moved,
                 Err(_) => End::Dropped,
             },
-            end = read(reader, &self.waiting, back_off) => end,
+            end = &mut reading => end,
             end = write(writer, &self.waiting, first, calls) => end,
         };
+        if let End::Dropped = end {
+            // What was asked before is answered still.
+            let answered = async {
+                tokio::select! {
+                    _ = reading => {}
+                    () = all_answered(&self.waiting) => {}
+                }
+            };
+            // Too late: those that wait hear below that nobody knows what became of it.
+            let _ = clock::within(Some(LINK_LINGER), answered).await;
+        }
         let why = match &end {
             End::Lost(why) => why.clone(),
             End::Moved => "its address has changed".to_owned(),
@@ -222,6 +235,12 @@ impl Task {
             let _ = answer.sender.send(Err(lost));
         }
         end
+    }
+}
+
+async fn all_answered(waiting: &Waiting) {
+    while !locked(waiting).is_empty() {
+        clock::sleep(LINK_LINGER / 100).await;
     }
 }
 

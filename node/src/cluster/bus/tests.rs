@@ -323,6 +323,32 @@ async fn a_probe_tells_who_is_there() {
 }
 
 #[tokio::test]
+async fn what_was_asked_of_a_peer_that_is_none_any_more_is_answered_still() {
+    let (a, b) = pair();
+    let (asked, bus, to) = (Bytes::from("asked"), a.bus.clone(), b.id);
+    let call =
+        tokio::spawn(async move { bus.call(to, Class::Control, WAIT, asked, PATIENCE).await });
+    until(|| !locked(&b.seen).is_empty()).await;
+    a.knows(&[]);
+    let error = a.ask(&b, Class::Control, ECHO, b"more").await.unwrap_err();
+    assert!(matches!(error, BusError::UnknownPeer(_)), "{error}");
+    b.gate.add_permits(1);
+    assert_eq!(call.await.unwrap().unwrap(), "asked");
+
+    // But not for ever.
+    a.knows(&[&b]);
+    let bus = a.bus.clone();
+    let call =
+        tokio::spawn(
+            async move { bus.call(to, Class::Control, WAIT, Bytes::new(), PATIENCE).await },
+        );
+    until(|| locked(&b.seen).len() == 3).await;
+    a.knows(&[]);
+    let error = call.await.unwrap().unwrap_err();
+    assert!(matches!(error, BusError::Lost { .. }) && error.is_outcome_unknown(), "{error}");
+}
+
+#[tokio::test]
 async fn who_does_not_fit_is_refused_with_a_reason() {
     let a = start(config(1, "s"));
     let other_cluster = BusConfig { cluster: Some(ClusterId(8)), ..config(2, "s") };

@@ -197,7 +197,10 @@ impl Source {
         let change = Change::CancelMove { move_id };
         let mut table = self.consensus.table();
         while is_under_way(&table.borrow_and_update(), giving) {
-            let cancel = Entry::Partition { partition, expect_epoch: epoch, change };
+            // The move is named by its id; its epoch may be another one by now.
+            let now = table.borrow().partition(partition).map(|partition| partition.epoch);
+            let expect_epoch = now.unwrap_or(epoch);
+            let cancel = Entry::Partition { partition, expect_epoch, change };
             let proposed = self.consensus.propose(cancel, MOVE_CANCEL_TIMEOUT).await;
             if proposed.is_err() {
                 let changed = table.changed();

@@ -82,6 +82,7 @@ impl Target {
             self.node.sync_log().await?;
         }
         if last {
+            self.node.cluster.expect(partition);
             fault::reach("target.synced");
         }
         Ok(())
