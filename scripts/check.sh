@@ -18,7 +18,7 @@ step_test() { cargo test --workspace --locked --no-fail-fast; }
 step_client() { cargo test -p distcache-protocol --all-features --locked; }
 step_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked; }
 step_campaigns() {
-  cargo build --workspace --bins --locked
+  cargo build --workspace --bins --examples --locked
   local node=$target/debug/distcache-node
   "$python" scripts/crash_loop.py --node "$node" --rounds 4
   "$python" scripts/crash_loop.py --node "$node" --rounds 2 --policy everysec
@@ -26,7 +26,7 @@ step_campaigns() {
   "$python" scripts/disk_full.py --node "$node"
   "$python" scripts/clients.py --node "$node"
   scripts/cluster_smoke.sh "$node"
-  "$python" scripts/cluster_moves.py --node "$node"
+  "$python" scripts/cluster_moves.py --node "$node" move steady counters
   "$python" scripts/cluster_faults.py --node "$node" --short
 }
 

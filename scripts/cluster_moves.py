@@ -5,14 +5,16 @@
   scripts/cluster_moves.py --node target/release/distcache-node --long     # 1 GB, 20 k op/s
   scripts/cluster_moves.py hot large slot join …                           # other scenarios
 
-  move   3 -> 4 -> 3 under load from plain clients and cluster clients
-  hot    heavy writes on moving partitions only
-  large  a value of --large-mb moves while others are asked (there are two of them)
-  slot   a slot with --slot-keys keys moves while others are asked (there are two of them)
-  join   from the start of a process to its share, with little data
+  move      3 -> 4 -> 3 under load from plain clients and cluster clients
+  hot       heavy writes on moving partitions only
+  steady    as move, with a compiled client that checks each reply
+  counters  more writes, by the same client: one of three nodes leaves, and all are on what it has
+  large     a value of --large-mb moves while others are asked (there are two of them)
+  slot      a slot with --slot-keys keys moves while others are asked (there are two of them)
+  join      from the start of a process to its share, with little data
 
-What is printed of latency is measured from when a turn is sent: Python on the same processors is
-part of it.
+What is printed of latency is measured from when a turn is sent: in move, hot, large and slot Python
+on the same processors is part of it. The compiled client is built by `cargo build --examples`.
 """
 import argparse
 import statistics
@@ -21,11 +23,12 @@ import sys
 import threading
 import time
 
+from checked_load import CheckedLoad, phase_rows
 from cluster_check import Load
 from cluster_nodes import PARTITIONS, Cluster, add_cluster_options, partition_of, require
 from nodes import Failed
 
-SCENARIOS = ("move", "hot", "large", "slot", "join")
+SCENARIOS = ("move", "steady", "hot", "counters", "large", "slot", "join")
 # Another key may wait so long while a large one moves.
 OTHERS_WAIT_MS = 50
 
@@ -85,10 +88,9 @@ def move(args):
                     rate=args.rate, pipeline=args.pipeline, clients=args.clients,
                     cluster_clients=args.cluster_clients, timeout=30)
         load.preload()
-        before = len(cluster.moves()[0])
         load.start()
         time.sleep(args.seconds / 3)
-        begun = time.monotonic()
+        begun, before = time.monotonic(), len(cluster.moves()[0])
         load.mark("while one joins")
         node = cluster.add()[0].start()
         cluster.wait_settled(limit=args.limit)
@@ -153,6 +155,60 @@ def hot(args):
         report(load, cluster, [("freeze", freezes(done))], failed)
         load.verdict()
         return f"{load.done()} operations, {len(done)} moves"
+
+
+def steady(args):
+    """As `move`, with the compiled client, which leaves the nodes more of the processors."""
+    with Cluster(args.node, args.flags.split(), args.seed, keep=args.keep) as cluster:
+        cluster.start(3, args.limit)
+        stay = cluster.nodes[:3]
+        load = CheckedLoad(args.node, [f"k{number}" for number in range(args.keys)], stay[:2],
+                           stay * 2, [*args.value_bytes, 0], int(args.rate), args.pipeline)
+        time.sleep(args.seconds / 3)
+        begun, before = time.monotonic(), len(cluster.moves()[0])
+        load.mark("while one joins")
+        node = cluster.add()[0].start()
+        cluster.wait_settled(limit=args.limit)
+        joined, rows = time.monotonic() - begun, [("shares", cluster.shares())]
+        joining = cluster.moves()[0][before:]
+        load.mark("between")
+        time.sleep(args.seconds / 6)
+        begun = time.monotonic()
+        load.mark("while one leaves")
+        remove_node(cluster, node, args.limit)
+        cluster.wait_settled(stay, limit=args.limit)
+        left, leaving = time.monotonic() - begun, node.moves()[0]
+        load.mark("after")
+        time.sleep(args.seconds / 6)
+        phases, failed = load.stop(args.limit), cluster.moves()[1]
+        for name, took, done in (("joining", joined, joining), ("leaving", left, leaving)):
+            size = sum(size for _, size, _, _ in done)
+            rows.append((name, f"{took:.1f} s, {len(done)} moves, {size:,} bytes, freeze "
+                               f"{freezes(done)}"))
+        table(rows + phase_rows(phases) + [("moves that failed", f"{len(failed)} {failed[:2]}")])
+        return f"{len(joining)} + {len(leaving)} moves, each reply right"
+
+
+def counters(args):
+    """One of three nodes leaves, and all writes are on what it has."""
+    with Cluster(args.node, args.flags.split(), args.seed, keep=args.keep) as cluster:
+        cluster.start(3, args.limit)
+        leaving = cluster.nodes[2]
+        mine = {slot // 16 for slot, owner in enumerate(cluster.nodes[0].slots())
+                if owner[1] == leaving.direct}
+        keys = [f"{{{tag}}}{number}" for number in range(3) for tag in tags_in(mine)]
+        load = CheckedLoad(args.node, keys, cluster.nodes[:2], rate=args.count_rate)
+        time.sleep(args.seconds / 4)
+        begun = time.monotonic()
+        load.mark("while it leaves")
+        remove_node(cluster, leaving, args.limit)
+        took = time.monotonic() - begun
+        phases, (done, failed) = load.stop(args.limit), leaving.moves()
+        table([("moved", f"{len(done)} in {took:.1f} s, freeze {freezes(done)}"),
+               *phase_rows(phases), ("moves that failed", f"{len(failed)} {failed[:2]}")])
+        if len(done) < len(mine):
+            raise Failed(f"{len(done)} of {len(mine)} partitions moved")
+        return f"{phases['while it leaves']['rate']:,.0f} op/s on what moved, each reply right"
 
 
 class Pinger(threading.Thread):
@@ -323,6 +379,8 @@ def main():
     parser.add_argument("--large-mb", type=int, default=200)
     parser.add_argument("--slot-keys", type=int, default=2_000_000)
     parser.add_argument("--joins", type=int, default=2)
+    parser.add_argument("--count-rate", type=int, default=0,
+                        help="operations a second of `counters`; 0: no limit")
     parser.add_argument("--no-limit", action="store_true", help="long waits are no failure")
     parser.add_argument("--flags", default="", help="more options of the nodes")
     args = require(parser.parse_args())

@@ -146,6 +146,16 @@ class ClusterNode:
         text = self.ask("CLUSTER", "INFO", direct=True).decode()
         return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
 
+    def moves(self):
+        """What its log says of the moves away from it, as `Cluster.moves`."""
+        done, failed = [], []
+        for line in self.lines():
+            if found := MOVED_LINE.search(line):
+                done.append((int(found[1]), int(found[3]), int(found[4]), float(found[5])))
+            elif found := NOT_MOVED_LINE.search(line):
+                failed.append(found[2])
+        return done, failed
+
 
 class Cluster:
     """Nodes with one list of seeds and one directory for all that they write."""
@@ -250,14 +260,8 @@ class Cluster:
 
     def moves(self):
         """What the nodes' logs say of moves: [(partition, bytes, ms, frozen ms)], [(why)]."""
-        done, failed = [], []
-        for node in self.nodes:
-            for line in node.lines():
-                if found := MOVED_LINE.search(line):
-                    done.append((int(found[1]), int(found[3]), int(found[4]), float(found[5])))
-                elif found := NOT_MOVED_LINE.search(line):
-                    failed.append(found[2])
-        return done, failed
+        told = [node.moves() for node in self.nodes]
+        return [one for done, _ in told for one in done], [why for _, failed in told for why in failed]
 
     def new_ports(self):
         """Gives every node another port; to be called while none runs."""
