@@ -23,7 +23,9 @@ use crate::cluster::run::{ClusterError, ClusterPart, Process};
 use crate::cluster::table::{Incarnation, NodeId, State};
 use crate::cluster::view::ClusterView;
 use crate::config::{Config, LiveConfig};
+use crate::http::serve::HttpServer;
 use crate::keyspace::{Keyspace, ShardId};
+use crate::limits::HTTP_CONNECTIONS_MAX;
 use crate::node::{Node, NodeParts, Ports};
 use crate::oplog::LogStatus;
 use crate::server::listen::{Access, ListenError, listen, port_of};
@@ -32,8 +34,8 @@ use crate::shard::ShardState;
 use crate::shard::memory::MemoryGate;
 use crate::{compaction, logger, oplog, process};
 
-/// Open files that are no clients: listeners, event queues, the log.
-const FILES_RESERVED: u64 = 64;
+/// Open files that are no clients: listeners, event queues, the log, operators.
+const FILES_RESERVED: u64 = 64 + HTTP_CONNECTIONS_MAX as u64;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +106,7 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     let node = Arc::new(Node::new(parts, shards, log));
     // Until the node has its keys, and knows which of them are its own.
     node.loading.set_active(true);
+    serve_operators(&node, sockets.http)?;
     let replay = open_log(&node, &config).await?;
     let starting =
         ClusterPart::start(node.clone(), process, directory, sockets.bus, handles.clone());
@@ -133,10 +136,23 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     if let Ok(Some(Left)) = ended {
         log::info!("the node has left the cluster, and ends");
     }
+    node.stop.begin();
     tasks.iter().for_each(|task| task.abort());
     let patience = Duration::from_secs(config.shutdown_timeout_s.into());
     stop(&node, cluster, patience).await?;
     ended.map(drop)
+}
+
+/// Answers operators, from here to the end of the process: also while the log is read, and while
+/// the node stops.
+fn serve_operators(node: &Arc<Node>, listeners: Vec<TcpListener>) -> io::Result<()> {
+    let server = HttpServer::new(node.clone());
+    for listener in listeners {
+        let address = listener.local_addr()?.to_string();
+        log::info!(address = address.as_str(); "listening for operators");
+        actix_rt::spawn(server.clone().accept(listener));
+    }
+    Ok(())
 }
 
 /// Gets the node its keys and its place in the cluster, unless it has left it.
@@ -201,6 +217,7 @@ struct Sockets {
     clients: Vec<(Access, TcpListener)>,
     bus: std::net::TcpListener,
     bus_ip: IpAddr,
+    http: Vec<TcpListener>,
     ports: Ports,
 }
 
@@ -212,13 +229,18 @@ impl Sockets {
         let bus_bind = addresses::bus_bind(config);
         let bus_port = config.bus_port(config.port);
         let mut bus = listen(std::slice::from_ref(&bus_bind), bus_port, backlog)?;
-        let ports =
-            Ports { client: port_of(&any)?, direct: port_of(&direct)?, bus: port_of(&bus)? };
+        let http = match config.http_port(config.port) {
+            Some(port) => listen(&config.bind, port, backlog)?,
+            None => Vec::new(),
+        };
+        let http_port = if http.is_empty() { None } else { Some(port_of(&http)?) };
+        let (client, direct_port) = (port_of(&any)?, port_of(&direct)?);
+        let ports = Ports { client, direct: direct_port, bus: port_of(&bus)?, http: http_port };
         let bus = bus.pop().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
         let any = any.into_iter().map(|listener| (Access::Any, listener));
         let direct = direct.into_iter().map(|listener| (Access::Direct, listener));
         let clients = any.chain(direct).collect();
-        Ok(Sockets { clients, bus: bus.into_std()?, bus_ip: bus_bind.ip, ports })
+        Ok(Sockets { clients, bus: bus.into_std()?, bus_ip: bus_bind.ip, http, ports })
     }
 }
 
@@ -281,10 +303,11 @@ async fn stop_requested(node: &Node, signals: &mut [Signal; 2]) {
 /// Tells the ports that the system chose, in files of the data directory: `port` has the one for
 /// all clients, and `ports` all of them, under the names of their options.
 fn write_ports(config: &Config, ports: Ports) -> Result<(), StartError> {
-    let Ports { client, direct, bus } = ports;
+    let Ports { client, direct, bus, http } = ports;
     let options = [config.port, config.direct_port(config.port), config.bus_port(config.port)];
-    let chosen = options.contains(&0);
-    let all = format!("port {client}\ndirect-port {direct}\nbus-port {bus}\n");
+    let chosen = options.contains(&0) || config.http_port(config.port) == Some(0);
+    let http = http.map_or(String::new(), |port| format!("http-port {port}\n"));
+    let all = format!("port {client}\ndirect-port {direct}\nbus-port {bus}\n{http}");
     let files = [
         ("ports", all, chosen),
         // The last one: who waits for it finds the other one too.

@@ -82,6 +82,7 @@ fn start(count: usize, flags: &[&str]) -> Vec<Node> {
         let data = dir.path().join("data").to_string_lossy().into_owned();
         let [client_port, direct, bus_port] = [client, direct, bus].map(|port| port.to_string());
         let own = ["--port", &client_port, "--direct-port", &direct, "--bus-port", &bus_port];
+        let own = [&own[..], &["--http-port", "0"]].concat();
         let common = ["--shards", "1", "--seeds", &seeds.join(","), "--data-dir", &data];
         let args: Vec<String> =
             [&own[..], &common, flags].concat().into_iter().map(str::to_owned).collect();

@@ -161,6 +161,11 @@ impl Ownership {
         now <= self.lease.get() || fault::is_off("lease")
     }
 
+    /// How long anything may be served yet from this time on.
+    pub fn lease_left(&self, now: Ticks) -> Duration {
+        self.lease.get().since(now)
+    }
+
     /// Says until when this node may serve what is its own; `None` is not now.
     pub fn set_lease(&self, until: Option<Ticks>) {
         self.lease.set(until.unwrap_or_else(Ticks::begin));

@@ -227,17 +227,17 @@ pub(in crate::command) fn summary(
 }
 
 /// What a node has to do with partitions.
-pub(in crate::command) struct Parts {
+pub(crate) struct Parts {
     /// Partitions that it serves.
-    pub(in crate::command) served: usize,
+    pub(crate) served: usize,
     /// Partitions on their way to it.
-    pub(in crate::command) receiving: usize,
+    pub(crate) receiving: usize,
     /// Partitions on their way from it.
-    pub(in crate::command) giving: usize,
+    pub(crate) giving: usize,
 }
 
 /// Counts what this node has to do with partitions.
-pub(in crate::command) fn parts(view: &ClusterView) -> Parts {
+pub(crate) fn parts(view: &ClusterView) -> Parts {
     let first_slots = (0..SLOTS).step_by(SLOTS_PER_PARTITION.into());
     let served = first_slots.filter(|slot| view.owner(*slot) == Owner::Local).count();
     let moving = || view.table.partitions.iter().filter(|partition| partition.joining.is_some());

@@ -47,6 +47,7 @@ pub(super) fn server(figures: &Figures<'_>, lines: &mut Lines) {
     lines.field("run_id", &node.run_id);
     lines.field("tcp_port", node.ports.client);
     lines.field("direct_port", node.ports.direct);
+    lines.field("http_port", node.ports.http.unwrap_or(0));
     lines.field("server_time_usec", clock::now_micros());
     lines.field("uptime_in_seconds", figures.uptime_s);
     lines.field("uptime_in_days", figures.uptime_s / 86_400);
