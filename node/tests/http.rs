@@ -361,7 +361,14 @@ fn a_node_is_ready_once_it_has_its_cluster_and_no_more_when_it_loses_it() {
     for addr in [first_http, second_http] {
         wait_ready(addr, 200, "ready\n");
         let deadline = Instant::now() + LIMIT;
-        while scrape(addr).value("distcache_cluster_members{state=\"up\"}") != 2.0 {
+        let know_each_other = |metrics: Exposition| {
+            let links = ["to", "from"].map(|direction| {
+                metrics.value(&format!("distcache_cluster_links{{direction=\"{direction}\"}}"))
+            });
+            let up = metrics.value("distcache_cluster_members{state=\"up\"}");
+            up == 2.0 && links.iter().all(|links| (1.0..=3.0).contains(links))
+        };
+        while !know_each_other(scrape(addr)) {
             assert!(Instant::now() < deadline, "the nodes do not know each other");
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock::{self, Ticks};
+use crate::cluster::bus::OpenLink;
 use crate::command::{CommandError, TABLE};
 use crate::config::Config;
 use crate::keyspace::{DatabaseSize, KeyspaceStats};
@@ -30,6 +31,8 @@ pub(crate) struct Figures<'a> {
     pub(crate) uptime_s: u64,
     /// The clients.
     pub(crate) clients: Vec<Arc<Client>>,
+    /// Open connections to and from other nodes.
+    pub(crate) links: Vec<OpenLink>,
     /// Sizes of the databases, all shards together.
     pub(crate) databases: Vec<DatabaseSize>,
     /// Counters of all shards together.
@@ -69,6 +72,7 @@ impl<'a> Figures<'a> {
             now: clock::now(),
             uptime_s: Ticks::now().since(node.started_ticks).as_secs(),
             clients,
+            links: node.cluster.links(),
             databases: vec![DatabaseSize::default(); node.databases().into()],
             keyspace: KeyspaceStats::default(),
             commands: connection_stats(node),
@@ -112,6 +116,11 @@ impl<'a> Figures<'a> {
     /// Bytes that the node accounts for: keys, values and buffers of clients.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.data_bytes + self.client_bytes
+    }
+
+    /// Bytes of the buffers of connections to and from other nodes.
+    pub(crate) fn link_bytes(&self) -> usize {
+        self.links.iter().map(|link| link.buffer_bytes).sum()
     }
 
     /// The most that [`Figures::used_bytes`] has been.

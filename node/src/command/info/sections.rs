@@ -66,7 +66,7 @@ pub(super) fn clients(figures: &Figures<'_>, lines: &mut Lines) {
     };
     let blocked = figures.clients.iter().filter(|client| client.blocked.load(Relaxed)).count();
     lines.field("connected_clients", figures.clients.len());
-    lines.field("cluster_connections", 0);
+    lines.field("cluster_connections", figures.links.len());
     lines.field("maxclients", figures.config.maxclients);
     let input = most(|client| client.input_bytes.load(Relaxed));
     lines.field("client_recent_max_input_buffer", input);
@@ -130,7 +130,7 @@ pub(super) fn memory(figures: &Figures<'_>, lines: &mut Lines) {
         lines.field(name, 0);
     }
     lines.field("mem_clients_normal", figures.client_bytes);
-    lines.field("mem_cluster_links", 0);
+    lines.field("mem_cluster_links", figures.link_bytes());
     let queued = figures.node.log.as_ref().map_or(0, |log| log.status.queued_bytes());
     lines.field("mem_aof_buffer", queued);
     lines.field("mem_allocator", "mimalloc");

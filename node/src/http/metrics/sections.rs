@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::families::Families;
 use crate::clock::{self, Ticks};
+use crate::cluster::bus::Direction;
 use crate::cluster::table::{Role, Status};
 use crate::cluster::view::Owner;
 use crate::command::{Figures, Parts, TABLE, parts};
@@ -19,8 +20,9 @@ use crate::shard::CommandStats;
 pub(super) type Section = fn(&Figures<'_>, &mut Families);
 
 /// All of them.
-pub(super) const ALL: &[Section] =
-    &[process, clients, commands, errors, keyspace, memory, log, loading, cluster, raft];
+pub(super) const ALL: &[Section] = &[
+    process, clients, commands, errors, keyspace, memory, log, loading, cluster, moves, links, raft,
+];
 
 fn process(figures: &Figures<'_>, families: &mut Families) {
     let node = figures.node;
@@ -303,14 +305,8 @@ fn cluster(figures: &Figures<'_>, families: &mut Families) {
             ("down", members(|status| matches!(status, Status::Down { .. }))),
         ],
     );
-    let Parts { served, receiving, giving } = parts(&view);
+    let served = parts(&view).served;
     families.gauge("distcache_cluster_partitions_served", "Partitions served here.", served);
-    families.gauges(
-        "distcache_cluster_moves",
-        "Partitions on their way to this node, and from it.",
-        "direction",
-        [("in", receiving), ("out", giving)],
-    );
     let first_slots = (0..distcache_protocol::slot::SLOTS).step_by(SLOTS_PER_PARTITION.into());
     let unserved = first_slots.filter(|slot| view.owner(*slot) == Owner::Nobody).count();
     families.gauge(
@@ -324,6 +320,17 @@ fn cluster(figures: &Figures<'_>, families: &mut Families) {
         "How long this node may serve yet if it gets no other lease; 0 is not at all.",
         if view.is_leased() { lease } else { Duration::ZERO },
     );
+}
+
+fn moves(figures: &Figures<'_>, families: &mut Families) {
+    let cluster = &figures.node.cluster;
+    let Parts { receiving, giving, .. } = parts(&cluster.view());
+    families.gauges(
+        "distcache_cluster_moves",
+        "Partitions on their way to this node, and from it.",
+        "direction",
+        [("in", receiving), ("out", giving)],
+    );
     let [given, failed, bytes, frozen_max_us] = cluster.moves.read();
     families.counters(
         "distcache_cluster_moves_ended_total",
@@ -336,6 +343,21 @@ fn cluster(figures: &Figures<'_>, families: &mut Families) {
         "distcache_cluster_longest_freeze_seconds",
         "The longest that a partition was not served while it moved.",
         Duration::from_micros(frozen_max_us),
+    );
+}
+
+fn links(figures: &Figures<'_>, families: &mut Families) {
+    let count = |is: Direction| figures.links.iter().filter(|link| link.direction == is).count();
+    families.gauges(
+        "distcache_cluster_links",
+        "Open connections to and from other nodes, up to three a node and direction.",
+        "direction",
+        [Direction::To, Direction::From].map(|direction| (direction.name(), count(direction))),
+    );
+    families.gauge(
+        "distcache_memory_cluster_links_bytes",
+        "Buffers of connections to and from other nodes.",
+        figures.link_bytes(),
     );
 }
 
