@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -119,28 +120,40 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
         let accept = server::accept(listener, access, node.clone(), handles.clone());
         tasks.push(actix_rt::spawn(accept));
     }
-    let begun = tokio::select! {
-        begun = begin(&node, &mut cluster, replay) => begun,
-        () = stop_requested(&node, &mut signals) => return Ok(()),
-    };
-    let ended = match begun {
+    let ended = match begin(&node, &mut cluster, replay, &mut signals).await {
         Ok(None) => {
             tasks.push(actix_rt::spawn(compaction::run(node.clone())));
             tokio::select! {
-                () = stop_requested(&node, &mut signals) => Ok(None),
-                ended = cluster.ended() => ended.map(Some).map_err(StartError::from),
+                () = stop_requested(&node, &mut signals) => Ok(End::Asked),
+                ended = cluster.ended() => ended.map(End::from).map_err(StartError::from),
             }
         }
-        begun => begun,
+        Ok(Some(end)) => Ok(end),
+        Err(error) => Err(error),
     };
-    if let Ok(Some(Left)) = ended {
+    if let Ok(End::Left) = ended {
         log::info!("the node has left the cluster, and ends");
     }
     node.stop.begin();
     tasks.iter().for_each(|task| task.abort());
     let patience = Duration::from_secs(config.shutdown_timeout_s.into());
-    stop(&node, cluster, patience).await?;
-    ended.map(drop)
+    let stopped = stop(&node, cluster, patience).await;
+    // Why the node ends says more than what that makes fail.
+    ended.and(stopped)
+}
+
+/// Why a node ends in order.
+enum End {
+    /// A signal or a command wants it.
+    Asked,
+    /// It is no member of its cluster any more.
+    Left,
+}
+
+impl From<Left> for End {
+    fn from(_: Left) -> Self {
+        End::Left
+    }
 }
 
 /// Answers operators, from here to the end of the process: also while the log is read, and while
@@ -155,23 +168,38 @@ fn serve_operators(node: &Arc<Node>, listeners: Vec<TcpListener>) -> io::Result<
     Ok(())
 }
 
-/// Gets the node its keys and its place in the cluster, unless it has left it.
+/// Gets the node its keys and its place in the cluster, unless it has to end before.
 async fn begin(
     node: &Node,
     cluster: &mut ClusterPart,
     replay: Option<Replay>,
-) -> Result<Option<Left>, StartError> {
-    load_log(node, replay).await?;
-    let left = cluster.join().await?;
+    signals: &mut [Signal; 2],
+) -> Result<Option<End>, StartError> {
+    let mut stopping = pin!(stop_requested(node, signals));
+    let loading = load_log(node, replay);
+    let mut loading = pin!(loading);
+    tokio::select! {
+        loaded = &mut loading => loaded?,
+        () = &mut stopping => {
+            // Its thread ends before the process does, so it may as well be told.
+            node.loading.give_up();
+            return loading.await.map(|()| Some(End::Asked));
+        }
+    }
+    let left = tokio::select! {
+        left = cluster.join() => left?,
+        () = stopping => return Ok(Some(End::Asked)),
+    };
     node.loading.set_active(left.is_some());
-    Ok(left)
+    Ok(left.map(End::from))
 }
 
 /// Ends what runs: connections, then the cluster's part, then shards, then the log.
 async fn stop(node: &Node, cluster: ClusterPart, patience: Duration) -> Result<(), StartError> {
     server::finish(node, patience).await;
     cluster.stop(patience).await;
-    if let Some(log) = &node.log {
+    // A log that was not read to its end has no writer, and nothing to write.
+    if let Some(log) = node.log.as_ref().filter(|log| log.status.is_open()) {
         for shard in &node.shards {
             // A shard that has stopped has nothing left to hand over.
             let _ = shard.hand_over().await;
@@ -262,7 +290,8 @@ async fn open_log(node: &Node, config: &Config) -> Result<Option<Replay>, StartE
     Ok(Some(replay.await.map_err(|_| io::Error::other("interrupted"))??))
 }
 
-/// Rebuilds the shards from the log, while they refuse commands on keys.
+/// Rebuilds the shards from the log, while they refuse commands on keys, and opens it for writing
+/// unless that was given up.
 async fn load_log(node: &Node, replay: Option<Replay>) -> Result<(), StartError> {
     let (Some(log), Some(replay)) = (&node.log, replay) else { return Ok(()) };
     let senders: Vec<_> = node
@@ -273,8 +302,9 @@ async fn load_log(node: &Node, replay: Option<Replay>) -> Result<(), StartError>
         .collect();
     let progress = node.loading.clone();
     let loaded = off_thread(move || oplog::load::load(replay, &senders, &progress));
-    let (writer, _) = loaded.await.map_err(|_| io::Error::other("interrupted"))??;
-    log.open(writer).await?;
+    if let Some((writer, _)) = loaded.await.map_err(|_| io::Error::other("interrupted"))?? {
+        log.open(writer).await?;
+    }
     Ok(())
 }
 

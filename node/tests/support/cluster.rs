@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::wire::Wire;
@@ -35,6 +36,11 @@ impl Node {
     /// Returns a connection of a client.
     pub(crate) fn connect(&self) -> Wire {
         Wire::connect(SocketAddr::from(([127, 0, 0, 1], self.client)))
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     /// What it has logged.
