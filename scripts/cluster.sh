@@ -9,8 +9,8 @@
 #   scripts/cluster.sh down           stops all; `up` starts them again with their data
 #   scripts/cluster.sh down --delete  ... and deletes their data
 # NODE is a node's number (1, 2, ...), its id, or an address. Node I listens for clients on port
-# BASE + 10 * (I - 1), for clients that know the slots on the next one, and for other nodes on that
-# plus 10000.
+# BASE + 10 * (I - 1), for clients that know the slots on the next one, for operators (HTTP: /metrics,
+# /health/ready) on the one after that, and for other nodes on BASE + 10 * (I - 1) + 10000.
 #
 # Environment:
 #   DISTCACHE_NODE           the program; else a release build of this tree

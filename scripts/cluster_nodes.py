@@ -296,14 +296,14 @@ _rng = random.Random(os.getpid())
 
 
 def free_ports(nodes):
-    """A port that is free with the one behind it and the one of its bus."""
+    """A port that is free with the two behind it and the one of its bus."""
     taken = {node.port for node in nodes}
     for _ in range(1000):
         port = _rng.randrange(11000, 21990, 10)
         if port in taken:
             continue
         try:
-            for each in (port, port + 1, port + 10000):
+            for each in (port, port + 1, port + 2, port + 10000):
                 with socket.socket() as probe:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     probe.bind(("127.0.0.1", each))

@@ -14,7 +14,7 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-NODE = "{binary} --port {port} --direct-port 0 --data-dir {dir} {flags}"
+NODE = "{binary} --port {port} --direct-port 0 --http-port 0 --data-dir {dir} {flags}"
 
 
 class Failed(Exception):

@@ -6,8 +6,8 @@
 //! to the operation log, and the connection writes the replies in request order.
 //!
 //! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
-//! [`node`], [`monitor`], [`cluster`], [`start`], [`cli`], [`config`], [`logger`], [`process`],
-//! [`limits`], [`clock`].
+//! [`node`], [`monitor`], [`cluster`], [`http`], [`start`], [`cli`], [`config`], [`logger`],
+//! [`process`], [`limits`], [`clock`].
 
 pub mod actors;
 pub mod cli;
@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod command;
 pub mod compaction;
 pub mod config;
+pub mod http;
 pub mod keyspace;
 pub mod limits;
 pub mod logger;

@@ -97,6 +97,25 @@ const _: () = assert!(INPUT_BUFFER_KEPT_BYTES >= READ_BUFFER_BYTES);
 const _: () = assert!(READ_GROWTH_BYTES_MAX >= READ_BUFFER_BYTES);
 const _: () = assert!(LOG_QUEUE_BYTES_RESUME < LOG_QUEUE_BYTES_MAX);
 
+/// Connections of the HTTP port at a time; more are closed at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+
+/// Bytes of an HTTP request's first line and headers. Its body is not read.
+pub const HTTP_HEADER_BYTES_MAX: usize = 8 * 1024;
+
+/// How long an HTTP client may take to send them.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a scrape waits for the shards.
+pub const HTTP_SCRAPE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an HTTP connection lasts in all, with what the client takes to read the answer.
+pub const HTTP_EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
+
+const _: () = assert!(
+    HTTP_EXCHANGE_TIMEOUT.as_secs() > HTTP_HEADER_TIMEOUT.as_secs() + HTTP_SCRAPE_TIMEOUT.as_secs()
+);
+
 /// How far `KEYS` and `SCAN` go in one visit of a shard: a few ms of its time.
 pub const WALK_SLICE: WalkLimits = WalkLimits { keys: 16 * 1024, slots: 4096 };
 

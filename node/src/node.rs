@@ -56,6 +56,8 @@ pub struct Ports {
     pub direct: u16,
     /// For other nodes.
     pub bus: u16,
+    /// For operators, if there is one.
+    pub http: Option<u16>,
 }
 
 /// What a node is made of beside its shards.
@@ -174,16 +176,29 @@ impl Node {
 
 /// The wish that the node stops: expressed once by a command, waited for by the start-up code.
 #[derive(Default)]
-pub struct Stop(Notify);
+pub struct Stop {
+    asked: Notify,
+    begun: AtomicBool,
+}
 
 impl Stop {
     /// Asks the node to stop.
     pub fn request(&self) {
-        self.0.notify_one();
+        self.asked.notify_one();
     }
 
     /// Waits until somebody asks.
     pub async fn requested(&self) {
-        self.0.notified().await;
+        self.asked.notified().await;
+    }
+
+    /// Notes that the node ends, for whatever reason.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    /// Whether the node ends.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 }

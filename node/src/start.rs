@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -23,8 +24,9 @@ use crate::cluster::run::{ClusterError, ClusterPart, Process};
 use crate::cluster::table::{Incarnation, NodeId, State};
 use crate::cluster::view::ClusterView;
 use crate::config::{Config, LiveConfig};
+use crate::http::serve::HttpServer;
 use crate::keyspace::{Keyspace, ShardId};
-use crate::limits::LEFT_LINGER;
+use crate::limits::{HTTP_CONNECTIONS_MAX, LEFT_LINGER};
 use crate::node::{Node, NodeParts, Ports};
 use crate::oplog::LogStatus;
 use crate::server::listen::{Access, ListenError, listen, port_of};
@@ -33,8 +35,8 @@ use crate::shard::ShardState;
 use crate::shard::memory::MemoryGate;
 use crate::{compaction, logger, oplog, process};
 
-/// Open files that are no clients: listeners, event queues, the log.
-const FILES_RESERVED: u64 = 64;
+/// Open files that are no clients: listeners, event queues, the log, operators.
+const FILES_RESERVED: u64 = 64 + HTTP_CONNECTIONS_MAX as u64;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +107,7 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     let node = Arc::new(Node::new(parts, shards, log));
     // Until the node has its keys, and knows which of them are its own.
     node.loading.set_active(true);
+    serve_operators(&node, sockets.http)?;
     let replay = open_log(&node, &config).await?;
     let starting =
         ClusterPart::start(node.clone(), process, directory, sockets.bus, handles.clone());
@@ -117,50 +120,90 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
         let accept = server::accept(listener, access, node.clone(), handles.clone());
         tasks.push(actix_rt::spawn(accept));
     }
-    let begun = tokio::select! {
-        begun = begin(&node, &mut cluster, replay) => begun,
-        () = stop_requested(&node, &mut signals) => return Ok(()),
-    };
-    let ended = match begun {
+    let ended = match begin(&node, &mut cluster, replay, &mut signals).await {
         Ok(None) => {
             tasks.push(actix_rt::spawn(compaction::run(node.clone())));
             tokio::select! {
-                () = stop_requested(&node, &mut signals) => Ok(None),
-                ended = cluster.ended() => ended.map(Some).map_err(StartError::from),
+                () = stop_requested(&node, &mut signals) => Ok(End::Asked),
+                ended = cluster.ended() => ended.map(End::from).map_err(StartError::from),
             }
         }
-        begun => begun,
+        Ok(Some(end)) => Ok(end),
+        Err(error) => Err(error),
     };
-    if let Ok(Some(Left)) = ended {
+    if let Ok(End::Left) = ended {
         log::info!("the node has left the cluster, and ends");
         tokio::select! {
             () = stop_requested(&node, &mut signals) => {}
             () = clock::sleep(LEFT_LINGER) => {}
         }
     }
+    node.stop.begin();
     tasks.iter().for_each(|task| task.abort());
     let patience = Duration::from_secs(config.shutdown_timeout_s.into());
-    stop(&node, cluster, patience).await?;
-    ended.map(drop)
+    let stopped = stop(&node, cluster, patience).await;
+    // Why the node ends says more than what that makes fail.
+    ended.and(stopped)
 }
 
-/// Gets the node its keys and its place in the cluster, unless it has left it.
+/// Why a node ends in order.
+enum End {
+    /// A signal or a command wants it.
+    Asked,
+    /// It is no member of its cluster any more.
+    Left,
+}
+
+impl From<Left> for End {
+    fn from(_: Left) -> Self {
+        End::Left
+    }
+}
+
+/// Answers operators, from here to the end of the process: also while the log is read, and while
+/// the node stops.
+fn serve_operators(node: &Arc<Node>, listeners: Vec<TcpListener>) -> io::Result<()> {
+    let server = HttpServer::new(node.clone());
+    for listener in listeners {
+        let address = listener.local_addr()?.to_string();
+        log::info!(address = address.as_str(); "listening for operators");
+        actix_rt::spawn(server.clone().accept(listener));
+    }
+    Ok(())
+}
+
+/// Gets the node its keys and its place in the cluster, unless it has to end before.
 async fn begin(
     node: &Node,
     cluster: &mut ClusterPart,
     replay: Option<Replay>,
-) -> Result<Option<Left>, StartError> {
-    load_log(node, replay).await?;
-    let left = cluster.join().await?;
+    signals: &mut [Signal; 2],
+) -> Result<Option<End>, StartError> {
+    let mut stopping = pin!(stop_requested(node, signals));
+    let loading = load_log(node, replay);
+    let mut loading = pin!(loading);
+    tokio::select! {
+        loaded = &mut loading => loaded?,
+        () = &mut stopping => {
+            // Its thread ends before the process does, so it may as well be told.
+            node.loading.give_up();
+            return loading.await.map(|()| Some(End::Asked));
+        }
+    }
+    let left = tokio::select! {
+        left = cluster.join() => left?,
+        () = stopping => return Ok(Some(End::Asked)),
+    };
     node.loading.set_active(left.is_some());
-    Ok(left)
+    Ok(left.map(End::from))
 }
 
 /// Ends what runs: connections, then the cluster's part, then shards, then the log.
 async fn stop(node: &Node, cluster: ClusterPart, patience: Duration) -> Result<(), StartError> {
     server::finish(node, patience).await;
     cluster.stop(patience).await;
-    if let Some(log) = &node.log {
+    // A log that was not read to its end has no writer, and nothing to write.
+    if let Some(log) = node.log.as_ref().filter(|log| log.status.is_open()) {
         for shard in &node.shards {
             // A shard that has stopped has nothing left to hand over.
             let _ = shard.hand_over().await;
@@ -206,6 +249,7 @@ struct Sockets {
     clients: Vec<(Access, TcpListener)>,
     bus: std::net::TcpListener,
     bus_ip: IpAddr,
+    http: Vec<TcpListener>,
     ports: Ports,
 }
 
@@ -217,13 +261,18 @@ impl Sockets {
         let bus_bind = addresses::bus_bind(config);
         let bus_port = config.bus_port(config.port);
         let mut bus = listen(std::slice::from_ref(&bus_bind), bus_port, backlog)?;
-        let ports =
-            Ports { client: port_of(&any)?, direct: port_of(&direct)?, bus: port_of(&bus)? };
+        let http = match config.http_port(config.port) {
+            Some(port) => listen(&config.bind, port, backlog)?,
+            None => Vec::new(),
+        };
+        let http_port = if http.is_empty() { None } else { Some(port_of(&http)?) };
+        let (client, direct_port) = (port_of(&any)?, port_of(&direct)?);
+        let ports = Ports { client, direct: direct_port, bus: port_of(&bus)?, http: http_port };
         let bus = bus.pop().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
         let any = any.into_iter().map(|listener| (Access::Any, listener));
         let direct = direct.into_iter().map(|listener| (Access::Direct, listener));
         let clients = any.chain(direct).collect();
-        Ok(Sockets { clients, bus: bus.into_std()?, bus_ip: bus_bind.ip, ports })
+        Ok(Sockets { clients, bus: bus.into_std()?, bus_ip: bus_bind.ip, http, ports })
     }
 }
 
@@ -245,7 +294,8 @@ async fn open_log(node: &Node, config: &Config) -> Result<Option<Replay>, StartE
     Ok(Some(replay.await.map_err(|_| io::Error::other("interrupted"))??))
 }
 
-/// Rebuilds the shards from the log, while they refuse commands on keys.
+/// Rebuilds the shards from the log, while they refuse commands on keys, and opens it for writing
+/// unless that was given up.
 async fn load_log(node: &Node, replay: Option<Replay>) -> Result<(), StartError> {
     let (Some(log), Some(replay)) = (&node.log, replay) else { return Ok(()) };
     let senders: Vec<_> = node
@@ -256,8 +306,9 @@ async fn load_log(node: &Node, replay: Option<Replay>) -> Result<(), StartError>
         .collect();
     let progress = node.loading.clone();
     let loaded = off_thread(move || oplog::load::load(replay, &senders, &progress));
-    let (writer, _) = loaded.await.map_err(|_| io::Error::other("interrupted"))??;
-    log.open(writer).await?;
+    if let Some((writer, _)) = loaded.await.map_err(|_| io::Error::other("interrupted"))?? {
+        log.open(writer).await?;
+    }
     Ok(())
 }
 
@@ -286,10 +337,11 @@ async fn stop_requested(node: &Node, signals: &mut [Signal; 2]) {
 /// Tells the ports that the system chose, in files of the data directory: `port` has the one for
 /// all clients, and `ports` all of them, under the names of their options.
 fn write_ports(config: &Config, ports: Ports) -> Result<(), StartError> {
-    let Ports { client, direct, bus } = ports;
+    let Ports { client, direct, bus, http } = ports;
     let options = [config.port, config.direct_port(config.port), config.bus_port(config.port)];
-    let chosen = options.contains(&0);
-    let all = format!("port {client}\ndirect-port {direct}\nbus-port {bus}\n");
+    let chosen = options.contains(&0) || config.http_port(config.port) == Some(0);
+    let http = http.map_or(String::new(), |port| format!("http-port {port}\n"));
+    let all = format!("port {client}\ndirect-port {direct}\nbus-port {bus}\n{http}");
     let files = [
         ("ports", all, chosen),
         // The last one: who waits for it finds the other one too.

@@ -19,6 +19,7 @@ fn another(spec: &OptionSpec) -> String {
         // Ports must differ from each other.
         Kind::Integer { .. } if spec.name == "direct-port" => "7001".to_owned(),
         Kind::Integer { .. } if spec.name == "bus-port" => "7002".to_owned(),
+        Kind::Integer { .. } if spec.name == "http-port" => "7003".to_owned(),
         Kind::Integer { max, .. } => max.to_string(),
         Kind::Clamped { high, .. } => high.to_string(),
         Kind::Size { .. } => "3gb".to_owned(),
@@ -126,6 +127,15 @@ fn ports_follow_from_the_port_for_all_clients() {
     assert_eq!(ports(&["--port", "0"]), (0, 0));
     assert_eq!(ports(&["--port", "60000"]), (60001, 0));
     assert_eq!(ports(&["--direct-port", "9", "--bus-port", "0"]), (9, 0));
+    let http = |args: &[&str]| {
+        let config = start(args, &[]).current();
+        config.http_port(config.port)
+    };
+    assert_eq!(http(&[]), Some(2052));
+    assert_eq!(http(&["--port", "65534"]), Some(0));
+    assert_eq!(http(&["--port", "0"]), Some(0));
+    assert_eq!(http(&["--http-port", "9"]), Some(9));
+    assert_eq!(http(&["--http-port", "0"]), None);
 }
 
 #[test]
@@ -138,6 +148,14 @@ fn options_of_the_cluster_must_go_together() {
     assert!(told[0].starts_with("seeds = 'a b:c:d' (--seeds): allowed: host[:port]"), "{told:?}");
     assert!(told[1].starts_with("replicas = '1' (--replicas): allowed: 0 to 0"), "{told:?}");
     assert!(told[2].starts_with("direct-port = '2050' (--direct-port): another"), "{told:?}");
+
+    let told = problems(&["--http-port", "2051"], &[]);
+    assert!(told[0].starts_with("http-port = '2051' (--http-port): another"), "{told:?}");
+    let told = problems(&["--direct-port", "2052"], &[]);
+    assert!(
+        told[0].starts_with("http-port = '-1' (default): another port of this node"),
+        "{told:?}"
+    );
 
     let open = ["--bind", "*", "--insecure", "--seeds", "a,b:7"];
     let told = problems(&open, &[]);

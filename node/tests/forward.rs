@@ -113,7 +113,7 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, SocketAddr) {
             let local = listener.local_addr().unwrap();
             let direct = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let direct_local = direct.local_addr().unwrap();
-            let ports = Ports { client: local.port(), direct: 0, bus: 0 };
+            let ports = Ports { client: local.port(), direct: 0, bus: 0, http: None };
             let view = ClusterView::alone(ClusterId(1), id, announcement(&address("127.0.0.1", 0)));
             let parts = NodeParts::new(live, handles.len(), ports, view);
             let shards = handles.iter().enumerate().map(|(index, arbiter)| {

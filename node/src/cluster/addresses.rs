@@ -44,7 +44,7 @@ pub fn announcement(
         bus: address(&for_nodes, ports.bus),
         client: address(direct, ports.client),
         direct: address(direct, ports.direct),
-        http: String::new(),
+        http: ports.http.map_or(String::new(), |port| address(direct, port)),
     };
     Announcement { incarnation, addresses, zone: String::new(), weight: WEIGHT, role: config.role }
 }
@@ -76,7 +76,7 @@ mod tests {
         config
     }
 
-    const PORTS: Ports = Ports { client: 1, direct: 2, bus: 3 };
+    const PORTS: Ports = Ports { client: 1, direct: 2, bus: 3, http: Some(4) };
 
     #[test]
     fn without_a_secret_the_bus_stays_on_this_machine() {
@@ -96,6 +96,9 @@ mod tests {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
         let said = announcement(&config(|_| {}), PORTS, loopback, incarnation).addresses;
         assert_eq!((said.client.as_str(), said.bus.as_str()), ("127.0.0.1:1", "127.0.0.1:3"));
+        assert_eq!(said.http, "127.0.0.1:4");
+        let closed = Ports { http: None, ..PORTS };
+        assert_eq!(announcement(&config(|_| {}), closed, loopback, incarnation).addresses.http, "");
         let named = config(|config| config.announce = Some("cache-1".to_owned()));
         let said = announcement(&named, PORTS, loopback, incarnation).addresses;
         assert_eq!((said.direct.as_str(), said.bus.as_str()), ("cache-1:2", "cache-1:3"));

@@ -118,6 +118,8 @@ impl ClusterPart {
         let admin = Admin::new(node.clone(), incarnation, bus.clone(), consensus.clone());
         service.open(consensus.clone(), leases.clone(), workers, target, admin);
         node.cluster.set_forward(Arc::new(bus.clone()));
+        let for_info = bus.clone();
+        node.cluster.set_links(move || for_info.links());
         let for_info = consensus.clone();
         node.cluster.set_standing(move || for_info.standing());
         let sizes = Arc::new(Sizes::default());

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::bus::OpenLink;
 use super::fault;
 use super::raft::Standing;
 use super::table::{
@@ -167,6 +168,11 @@ impl Ownership {
         now <= self.lease.get() || fault::is_off("lease")
     }
 
+    /// How long anything may be served yet from this time on.
+    pub fn lease_left(&self, now: Ticks) -> Duration {
+        self.lease.get().since(now)
+    }
+
     /// Says until when this node may serve what is its own; `None` is not now.
     pub fn set_lease(&self, until: Option<Ticks>) {
         self.lease.set(until.unwrap_or_else(Ticks::begin));
@@ -254,6 +260,7 @@ pub struct Cluster {
     /// Partitions that are here in full, and that the table is about to give to this node.
     expected: Mutex<BTreeSet<PartitionId>>,
     standing: OnceLock<Box<dyn Fn() -> Standing + Send + Sync>>,
+    links: OnceLock<Box<dyn Fn() -> Vec<OpenLink> + Send + Sync>>,
     /// What became of the moves from this node.
     pub moves: MoveFigures,
 }
@@ -265,9 +272,9 @@ impl Cluster {
         ownership.follow(&view);
         let (generation, view) = (AtomicU64::new(0), Mutex::new(Arc::new(view)));
         let moves = MoveFigures::default();
-        let (forward, standing) = (OnceLock::new(), OnceLock::new());
+        let (forward, standing, links) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let expected = Mutex::default();
-        Cluster { forward, generation, view, ownership, expected, standing, moves }
+        Cluster { forward, generation, view, ownership, expected, standing, links, moves }
     }
 
     /// Says which way leads to other nodes; before that, clients hear which node has their keys.
@@ -291,6 +298,21 @@ impl Cluster {
     /// What this node knows of who leads and who votes, once it takes part in that.
     pub fn standing(&self) -> Option<Standing> {
         self.standing.get().map(|standing| standing())
+    }
+
+    /// Says whom to ask which connections of the bus are open; asking must not wait. The first
+    /// call counts.
+    pub fn set_links(&self, links: impl Fn() -> Vec<OpenLink> + Send + Sync + 'static) {
+        // A second one would be a second bus.
+        let _ = self.links.set(Box::new(links));
+    }
+
+    /// The open connections to and from other members.
+    pub fn links(&self) -> Vec<OpenLink> {
+        let mut links = self.links.get().map(|links| links()).unwrap_or_default();
+        let view = self.view();
+        links.retain(|link| view.table.nodes.contains_key(&link.peer));
+        links
     }
 
     /// Returns a number that changes with every view. Read it before [`Cluster::view`]: then a

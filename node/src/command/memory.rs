@@ -38,7 +38,7 @@ fn stats<'a>(
             ("replication.backlog", Figure::Bytes(0)),
             ("clients.slaves", Figure::Bytes(0)),
             ("clients.normal", Figure::Bytes(figures.client_bytes)),
-            ("cluster.links", Figure::Bytes(0)),
+            ("cluster.links", Figure::Bytes(figures.link_bytes() as u64)),
             ("aof.buffer", Figure::Bytes(queued)),
             ("lua.caches", Figure::Bytes(0)),
             ("functions.caches", Figure::Bytes(0)),

@@ -37,7 +37,9 @@ use distcache_protocol::resp::ReplyBuffer;
 use crate::keyspace::Keyspace;
 use crate::server::session::Session;
 pub use args::Args;
+pub(crate) use cluster::{Parts, parts};
 pub use error::{CommandError, CommandResult};
+pub(crate) use info::Figures;
 
 /// A set of properties of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

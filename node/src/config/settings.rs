@@ -21,6 +21,8 @@ pub struct Config {
     pub direct_port: Option<u16>,
     /// TCP port for other nodes, see [`Config::bus_port`].
     pub bus_port: Option<u16>,
+    /// TCP port for operators, see [`Config::http_port`].
+    pub http_port: Option<u16>,
     /// Under which name or address others reach the node, if that is said.
     pub announce: Option<String>,
     /// Nodes to look for at a start.
@@ -115,8 +117,10 @@ pub enum FsyncPolicy {
 }
 
 impl FsyncPolicy {
-    pub(super) const WORDS: &[&str] = &["everysec", "always", "no"];
-    pub(super) const ALL: &[Self] = &[Self::EverySecond, Self::Always, Self::No];
+    /// What people write for them, in the order of [`FsyncPolicy::ALL`].
+    pub const WORDS: &[&str] = &["everysec", "always", "no"];
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::EverySecond, Self::Always, Self::No];
 }
 
 /// Which keys go when memory is full.
@@ -243,6 +247,16 @@ impl Config {
         self.bus_port.unwrap_or_else(|| beside(port, 10_000))
     }
 
+    /// Returns the port for operators, where that for all clients is `port`: two behind it, unless
+    /// an option says another. 0 is any free one; `None` is that there shall be none.
+    pub fn http_port(&self, port: u16) -> Option<u16> {
+        match self.http_port {
+            None => Some(beside(port, 2)),
+            Some(0) => None,
+            Some(own) => Some(own),
+        }
+    }
+
     fn unchecked(raw: &RawConfig) -> Self {
         let mut config = Self::blank();
         for (spec, value) in raw.values() {
@@ -270,10 +284,12 @@ impl Config {
     }
 
     fn check_cluster(&self, raw: &RawConfig, problems: &mut Vec<Problem>) {
-        let ports = [self.port, self.direct_port(self.port), self.bus_port(self.port)];
-        for (at, name) in [(1, "direct-port"), (2, "bus-port")] {
+        let http = self.http_port(self.port).unwrap_or(0);
+        let ports = [self.port, self.direct_port(self.port), self.bus_port(self.port), http];
+        for (at, name) in [(1, "direct-port"), (2, "bus-port"), (3, "http-port")] {
             if ports[at] != 0 && ports[..at].contains(&ports[at]) {
-                problems.push(raw.problem(name, "another port of this node has this number"));
+                let reason = format!("another port of this node has the number {}", ports[at]);
+                problems.push(raw.problem(name, &reason));
             }
         }
         if ports[2] == 0 && self.seeds.iter().any(|seed| seed.port.is_none()) {
@@ -297,6 +313,7 @@ impl Config {
             port: 0,
             direct_port: None,
             bus_port: None,
+            http_port: None,
             announce: None,
             seeds: Vec::new(),
             cluster_secret: None,

@@ -162,8 +162,9 @@ impl<W> Committer<W> {
                 FsyncPolicy::EverySecond | FsyncPolicy::No => "aof-fsync",
             };
             self.monitor.note_event(event, took);
-            let took = took.as_micros() as u64;
+            let (took, now) = (took.as_micros() as u64, clock::now().0);
             self.status.update_figures(|figures| {
+                figures.synced_at = now;
                 figures.sync_last_us = took;
                 figures.sync_longest_us = figures.sync_longest_us.max(took);
             });

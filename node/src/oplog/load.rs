@@ -25,6 +25,7 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct LoadProgress {
     active: AtomicBool,
+    given_up: AtomicBool,
     records: AtomicU64,
     records_total: AtomicU64,
     bytes: AtomicU64,
@@ -41,6 +42,11 @@ impl LoadProgress {
     /// Begins or ends the time in which commands on keys are refused.
     pub fn set_active(&self, active: bool) {
         self.active.store(active, Ordering::Release);
+    }
+
+    /// Ends the reading of the log soon: the node stops.
+    pub fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
     }
 
     /// Records read, and records in all.
@@ -165,7 +171,7 @@ impl Gate {
 }
 
 /// Reads the log to its end, sending each block to every one of `shards`, and returns it ready
-/// for writing. Blocks its thread.
+/// for writing; `None` if it was given up before. Blocks its thread.
 ///
 /// # Errors
 /// Damage, or whatever else keeps the node from starting; see
@@ -174,11 +180,12 @@ pub fn load(
     mut replay: Replay,
     shards: &[impl Fn(LoadBlock)],
     progress: &LoadProgress,
-) -> Result<(LogWriter, VerifyReport), LogError> {
+) -> Result<Option<(LogWriter, VerifyReport)>, LogError> {
     let cuts: Arc<[SequenceNumber]> = Arc::from(&replay.cuts()[..]);
     let gate = Arc::new(Gate::default());
     let (started, mut told) = (Ticks::now(), Duration::ZERO);
-    while let Some(block) = replay.next() {
+    let mut given_up = progress.given_up.load(Ordering::Acquire);
+    while !given_up && let Some(block) = replay.next() {
         let block = Arc::new(block?);
         for send in shards {
             let flight = gate.take_off();
@@ -193,10 +200,14 @@ pub fn load(
         if gate.lock().bad.is_some() {
             break;
         }
+        given_up = progress.given_up.load(Ordering::Acquire);
     }
     let bad = gate.wait(0).bad.take();
     if let Some(bad) = bad {
         return Err(replay.record_error(bad.kind, bad.index, &bad.error));
+    }
+    if given_up {
+        return Ok(None);
     }
     let (writer, report) = replay.finish()?;
     for warning in &report.warnings {
@@ -208,7 +219,7 @@ pub fn load(
         bytes = report.stored_bytes, ms = elapsed.as_millis() as u64;
         "rebuilt from the operation log"
     );
-    Ok((writer, report))
+    Ok(Some((writer, report)))
 }
 
 fn tell(replay: &Replay, elapsed: Duration) {
@@ -222,4 +233,55 @@ fn tell(replay: &Replay, elapsed: Duration) {
         seconds_left = left as u64;
         "loading"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::path::Path;
+
+    use distcache_recovery::{
+        FrameBuilder, OpenMode, Operation, PartitionId, StoredValue, UnixMillis, open,
+    };
+
+    use super::*;
+
+    /// Loads the log of a directory; `on_block` hears of each block.
+    fn load_from(
+        dir: &Path,
+        progress: &LoadProgress,
+        on_block: impl Fn(),
+    ) -> Option<(LogWriter, VerifyReport)> {
+        let shards = [|_: LoadBlock| on_block()];
+        load(open(dir, OpenMode::Create).unwrap(), &shards, progress).unwrap()
+    }
+
+    #[test]
+    fn a_load_that_is_given_up_ends_soon_and_leaves_the_log_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, _) = load_from(dir.path(), &LoadProgress::default(), || {}).unwrap();
+        for key in [b"a", b"b", b"c"] {
+            let mut frame = FrameBuilder::new();
+            let operation = Operation::Put { key, value: StoredValue::Integer(1), deadline: None };
+            frame.push(&Record { partition: PartitionId(5), database: 0, operation });
+            writer.append(&mut frame, UnixMillis(1)).unwrap();
+        }
+        writer.close().unwrap();
+
+        let (progress, blocks) = (LoadProgress::default(), Cell::new(0));
+        let given_up = load_from(dir.path(), &progress, || {
+            blocks.set(blocks.get() + 1);
+            progress.give_up();
+        });
+        assert!(given_up.is_none());
+        assert_eq!(blocks.get(), 1);
+        // Also one that was given up before it began.
+        assert!(load_from(dir.path(), &progress, || panic!("a block")).is_none());
+
+        blocks.set(0);
+        let count = || blocks.set(blocks.get() + 1);
+        let (_, report) = load_from(dir.path(), &LoadProgress::default(), count).unwrap();
+        assert_eq!((blocks.get(), report.records), (3, 3));
+        assert!(report.is_intact() && report.is_clean_shutdown);
+    }
 }

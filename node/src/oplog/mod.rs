@@ -51,6 +51,8 @@ pub struct LogFigures {
     pub next_sequence: u64,
     /// First record that is not known to survive a power cut.
     pub synced_sequence: u64,
+    /// When the last successful sync ended, Unix milliseconds; 0 = never.
+    pub synced_at: u64,
     /// Longest sync so far, in microseconds.
     pub sync_longest_us: u64,
     /// The last sync, in microseconds.

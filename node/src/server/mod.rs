@@ -48,7 +48,7 @@ use session::Session;
 use socket::Socket;
 
 /// How long accepting rests after an error, such as too many open files.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
+pub const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// How often [`finish`] looks whether all clients are gone.
 const FINISH_INTERVAL: Duration = Duration::from_millis(5);

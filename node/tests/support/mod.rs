@@ -7,6 +7,8 @@
     reason = "each test binary uses its own part of this; tests may unwrap and read the clock"
 )]
 
+pub(crate) mod cluster;
+pub(crate) mod exposition;
 pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod text;

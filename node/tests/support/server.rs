@@ -76,8 +76,17 @@ impl Server {
 
     /// Returns where our node listens for clients that know the slots.
     pub(crate) fn direct(&self) -> SocketAddr {
+        self.port_of("direct-port")
+    }
+
+    /// Returns where our node listens for operators.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.port_of("http-port")
+    }
+
+    fn port_of(&self, option: &str) -> SocketAddr {
         let ports = fs::read_to_string(self.dir().unwrap().join("data/ports")).unwrap();
-        let port = ports.lines().find_map(|line| line.strip_prefix("direct-port "));
+        let port = ports.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix(' '));
         local(port.unwrap().parse().unwrap())
     }
 

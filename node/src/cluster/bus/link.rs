@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use super::backoff::BackOff;
 use super::dial::{Dialled, dial};
 use super::limits::{CALLS_MAX, LINK_LINGER, call_bytes_max};
+use super::open::Direction;
 use super::wire::{FrameReader, FrameWriter};
 use super::{BusError, Shared, locked};
 use crate::clock::{self, Ticks};
@@ -201,6 +202,7 @@ impl Task {
         back_off: &mut BackOff,
     ) -> End {
         let Dialled { reader, writer, .. } = dialled;
+        let _open = self.shared.open.add(Direction::To, self.peer, writer.sending());
         let mut reading = pin!(read(reader, &self.waiting, back_off));
         let end = tokio::select! {
             // A call that comes after a new address must not go to the one before.

@@ -9,7 +9,7 @@
 //! rules of who talks to whom, and the bytes, are in [`distcache_protocol::peer`].
 //!
 //! Modules in reading order: this one, `service`, `error`, `link` and `dial` (calling),
-//! `serve` and `admission` (answering), `wire`, `backoff`, [`limits`].
+//! `serve` and `admission` (answering), `wire`, `backoff`, `open` (what is open), [`limits`].
 
 mod admission;
 mod backoff;
@@ -17,6 +17,7 @@ mod dial;
 mod error;
 pub mod limits;
 mod link;
+mod open;
 mod serve;
 mod service;
 #[cfg(test)]
@@ -37,11 +38,13 @@ use tokio::sync::watch;
 
 pub use distcache_protocol::peer::{Class, Kind, Reason, Refusal, Secret};
 pub use error::BusError;
+pub use open::{Direction, OpenLink};
 pub use service::{Handling, PeerIdentity, Service, unknown_kind};
 
 use self::admission::Admissions;
 use self::limits::WARNING_PAUSE;
 use self::link::Link;
+use self::open::OpenLinks;
 use crate::clock::{self, Ticks};
 use crate::cluster::table::{ClusterId, Incarnation, NodeId};
 
@@ -72,6 +75,7 @@ struct Shared {
     runtime: Handle,
     peers: Mutex<HashMap<NodeId, Peer>>,
     admissions: Mutex<Admissions>,
+    open: OpenLinks,
     stopping: watch::Sender<bool>,
     /// Tasks of the answering side.
     serving: watch::Sender<usize>,
@@ -187,6 +191,11 @@ impl Bus {
         }
     }
 
+    /// Returns the connections that are open now, in both directions.
+    pub fn links(&self) -> Vec<OpenLink> {
+        self.0.open.list()
+    }
+
     /// Stops: no call and no connection begins any more; calls and handlers under way have
     /// `patience` to end, then all connections are closed.
     pub async fn stop(&self, patience: Duration) {
@@ -230,6 +239,7 @@ impl Shared {
             runtime: Handle::current(),
             peers: Mutex::default(),
             admissions: Mutex::default(),
+            open: OpenLinks::default(),
             stopping: watch::Sender::new(false),
             serving: watch::Sender::new(0),
             warned: Mutex::default(),

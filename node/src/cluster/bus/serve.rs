@@ -16,6 +16,7 @@ use super::limits::{
     ACCEPT_REST, ERROR_TEXT_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, handled_bytes_max,
     handled_max,
 };
+use super::open::Direction;
 use super::service::{PeerIdentity, Service};
 use super::wire::{FrameReader, FrameWriter, greet, prepare};
 use super::{Serving, Shared, locked};
@@ -67,6 +68,7 @@ async fn serve(
     let decoder = Decoder::new(established.version, class, Receives::Requests);
     let reader = FrameReader::new(reading, input, decoder);
     let writer = FrameWriter::new(writing, established.version);
+    let _open = shared.open.add(Direction::From, peer.node, writer.sending());
     let ended = tokio::select! {
         ended = connection.run(reader, writer) => ended,
         _ = admission.replaced => Err(io::Error::other("another connection of it took its place")),

@@ -7,11 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use distcache_protocol::peer::frame::HEADER_BYTES;
+use distcache_protocol::peer::{Frame, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::limits::{CALLS_MAX, ERROR_TEXT_BYTES_MAX, call_bytes_max, handled_max};
+use super::limits::{
+    BODY_COLLECTED_BYTES_MAX, CALLS_MAX, ERROR_TEXT_BYTES_MAX, call_bytes_max, handled_max,
+};
+use super::wire::FrameWriter;
 use super::*;
 
 const ECHO: Kind = Kind::new(1);
@@ -517,4 +521,34 @@ fn strangers_are_kept_out_unless_the_operator_lets_them_in() {
     assert_eq!(check_exposure(&beyond, false, true), Ok(()));
     let refused = check_exposure(&beyond, false, false).unwrap_err();
     assert!(refused.contains("0.0.0.0") && refused.contains("--cluster-secret"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_a_peer_does_not_take_shows_as_unsent() {
+    let (near, mut far) = tokio::io::duplex(64);
+    let mut writer = FrameWriter::new(near, 1);
+    let links = OpenLinks::default();
+    let _open = links.add(Direction::To, NodeId(2), writer.sending());
+    let body = Bytes::from(vec![7; BODY_COLLECTED_BYTES_MAX + 1]);
+    let frame = Frame { role: Role::Request, kind: ECHO, id: 1, body: body.clone() };
+    let writing = tokio::spawn(async move {
+        writer.write(&frame).await.unwrap();
+        writer.flush().await.unwrap();
+        writer
+    });
+    let body_is_unsent = async {
+        let mut arrived = [0; HEADER_BYTES];
+        far.read_exact(&mut arrived).await.unwrap();
+        while links.list()[0].unsent_bytes != body.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    clock::within(Some(PATIENCE), body_is_unsent).await.unwrap();
+    let mut arrived = vec![0; body.len()];
+    far.read_exact(&mut arrived).await.unwrap();
+    assert_eq!(arrived, body);
+    let _writer = writing.await.unwrap();
+    let link = links.list()[0];
+    assert_eq!(link.unsent_bytes, 0);
+    assert!(link.buffer_bytes >= HEADER_BYTES);
 }

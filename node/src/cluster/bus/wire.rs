@@ -1,6 +1,7 @@
 //! Frames over a socket, and the handshake before them.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -14,6 +15,7 @@ use tokio::net::TcpStream;
 use super::limits::{
     BODY_COLLECTED_BYTES_MAX, KEEPALIVE, STALL_TIMEOUT, UNACKNOWLEDGED_TIMEOUT, WRITE_BUFFER_BYTES,
 };
+use super::open::Sending;
 use crate::clock;
 
 /// Sets what every connection of the bus has.
@@ -105,11 +107,22 @@ pub(super) struct FrameWriter<W> {
     stream: W,
     output: BytesMut,
     version: u8,
+    sending: Arc<Sending>,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(super) fn new(stream: W, version: u8) -> Self {
-        FrameWriter { stream, output: BytesMut::new(), version }
+        FrameWriter { stream, output: BytesMut::new(), version, sending: Arc::default() }
+    }
+
+    /// What there is to write, for others to look at.
+    pub(super) fn sending(&self) -> Arc<Sending> {
+        Arc::clone(&self.sending)
+    }
+
+    /// Notes that there is what is collected, and a body of this length.
+    fn note(&self, body_bytes: usize) {
+        self.sending.note(self.output.len() + body_bytes, self.output.capacity());
     }
 
     /// Writes or collects a frame.
@@ -120,9 +133,12 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         frame.put_header(self.version, &mut self.output);
         if frame.body.len() <= BODY_COLLECTED_BYTES_MAX {
             self.output.extend_from_slice(&frame.body);
+            self.note(0);
         } else {
             self.flush().await?;
+            self.note(frame.body.len());
             write_steadily(&mut self.stream, &frame.body, STALL_TIMEOUT).await?;
+            self.note(0);
         }
         if self.output.len() >= WRITE_BUFFER_BYTES { self.flush().await } else { Ok(()) }
     }
@@ -134,6 +150,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         write_steadily(&mut self.stream, &self.output, STALL_TIMEOUT).await?;
         self.output.clear();
+        self.note(0);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use distcache_protocol::resp::ReplyBuffer;
 use distcache_protocol::slot::SLOTS;
 
 use super::{member, name_of};
+use crate::cluster::bus::OpenLink;
 use crate::cluster::table::{Epoch, NodeId, Partition, PartitionId, State, Status};
 use crate::cluster::view::{self, ClusterView, Owner};
 use crate::command::{Args, CommandResult};
@@ -178,9 +179,26 @@ pub(super) fn replicas(
     Ok(())
 }
 
-/// `CLUSTER LINKS`: the connections of Redis's gossip, which there is none of.
-pub(super) fn links(_: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
-    reply.array(0);
+/// `CLUSTER LINKS`: the open connections of the bus. A node has up to three to each other one: for
+/// consensus, for commands that are sent on, and for moves, each made when it is first needed.
+pub(super) fn links(session: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    let links = session.node.cluster.links();
+    reply.array(links.len());
+    for OpenLink { direction, peer, since, buffer_bytes, unsent_bytes } in links {
+        reply.map(6);
+        reply.bulk(b"direction");
+        reply.bulk(direction.name().as_bytes());
+        reply.bulk(b"node");
+        reply.bulk(name_of(peer).as_bytes());
+        reply.bulk(b"create-time");
+        reply.integer(since.0 as i64);
+        reply.bulk(b"events");
+        reply.bulk(if unsent_bytes > 0 { b"rw".as_slice() } else { b"r" });
+        reply.bulk(b"send-buffer-allocated");
+        reply.integer(buffer_bytes as i64);
+        reply.bulk(b"send-buffer-used");
+        reply.integer(unsent_bytes as i64);
+    }
     Ok(())
 }
 
@@ -227,17 +245,17 @@ pub(in crate::command) fn summary(
 }
 
 /// What a node has to do with partitions.
-pub(in crate::command) struct Parts {
+pub(crate) struct Parts {
     /// Partitions that it serves.
-    pub(in crate::command) served: usize,
+    pub(crate) served: usize,
     /// Partitions on their way to it.
-    pub(in crate::command) receiving: usize,
+    pub(crate) receiving: usize,
     /// Partitions on their way from it.
-    pub(in crate::command) giving: usize,
+    pub(crate) giving: usize,
 }
 
 /// Counts what this node has to do with partitions.
-pub(in crate::command) fn parts(view: &ClusterView) -> Parts {
+pub(crate) fn parts(view: &ClusterView) -> Parts {
     let first_slots = (0..SLOTS).step_by(SLOTS_PER_PARTITION.into());
     let served = first_slots.filter(|slot| view.owner(*slot) == Owner::Local).count();
     let moving = || view.table.partitions.iter().filter(|partition| partition.joining.is_some());

@@ -17,7 +17,8 @@ use super::row::{Docs, container, reply_help, row};
 use super::{Args, CommandError, CommandResult, CommandSpec, Flags, Group, Run, help};
 use crate::cluster::table::NodeId;
 use crate::server::session::Session;
-pub(super) use map::{Parts, parts, summary};
+pub(super) use map::summary;
+pub(crate) use map::{Parts, parts};
 
 /// Returns a node's name as Redis Cluster writes one: 40 hexadecimal digits.
 fn name_of(node: NodeId) -> String {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock::{self, Ticks};
+use crate::cluster::bus::OpenLink;
 use crate::command::{CommandError, TABLE};
 use crate::config::Config;
 use crate::keyspace::{DatabaseSize, KeyspaceStats};
@@ -17,33 +18,35 @@ use crate::server::registry::Client;
 use crate::shard::CommandStats;
 
 /// The figures of one moment.
-pub(in crate::command) struct Figures<'a> {
+pub(crate) struct Figures<'a> {
     /// The node.
-    pub(in crate::command) node: &'a Node,
+    pub(crate) node: &'a Node,
     /// By which port it is asked.
-    pub(in crate::command) access: Access,
+    pub(crate) access: Access,
     /// Its configuration.
-    pub(in crate::command) config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     /// The wall-clock time.
-    pub(in crate::command) now: UnixMillis,
+    pub(crate) now: UnixMillis,
     /// Seconds since the start.
-    pub(in crate::command) uptime_s: u64,
+    pub(crate) uptime_s: u64,
     /// The clients.
-    pub(in crate::command) clients: Vec<Arc<Client>>,
+    pub(crate) clients: Vec<Arc<Client>>,
+    /// Open connections to and from other nodes.
+    pub(crate) links: Vec<OpenLink>,
     /// Sizes of the databases, all shards together.
-    pub(in crate::command) databases: Vec<DatabaseSize>,
+    pub(crate) databases: Vec<DatabaseSize>,
     /// Counters of all shards together.
-    pub(in crate::command) keyspace: KeyspaceStats,
+    pub(crate) keyspace: KeyspaceStats,
     /// Counters by index in the table, of shards and connections together.
-    pub(in crate::command) commands: Vec<CommandStats>,
+    pub(crate) commands: Vec<CommandStats>,
     /// Error replies by code, of shards and connections together.
-    pub(in crate::command) errors: BTreeMap<String, u64>,
+    pub(crate) errors: BTreeMap<String, u64>,
     /// Bytes of keys and values.
-    pub(in crate::command) data_bytes: u64,
+    pub(crate) data_bytes: u64,
     /// Bytes of the clients' buffers.
-    pub(in crate::command) client_bytes: u64,
+    pub(crate) client_bytes: u64,
     /// Resident memory of the process in bytes.
-    pub(in crate::command) resident_bytes: u64,
+    pub(crate) resident_bytes: u64,
 }
 
 /// What one shard contributes.
@@ -52,7 +55,7 @@ type ShardFigures =
 
 impl<'a> Figures<'a> {
     /// Asks all shards.
-    pub(in crate::command) async fn gather(node: &'a Node) -> Result<Self, CommandError> {
+    pub(crate) async fn gather(node: &'a Node) -> Result<Self, CommandError> {
         let shards: Vec<ShardFigures> = for_all_shards(node, |state| {
             let keyspace = &state.keyspace;
             let commands = state.commands.clone();
@@ -69,6 +72,7 @@ impl<'a> Figures<'a> {
             now: clock::now(),
             uptime_s: Ticks::now().since(node.started_ticks).as_secs(),
             clients,
+            links: node.cluster.links(),
             databases: vec![DatabaseSize::default(); node.databases().into()],
             keyspace: KeyspaceStats::default(),
             commands: connection_stats(node),
@@ -110,17 +114,22 @@ impl<'a> Figures<'a> {
     }
 
     /// Bytes that the node accounts for: keys, values and buffers of clients.
-    pub(in crate::command) fn used_bytes(&self) -> u64 {
+    pub(crate) fn used_bytes(&self) -> u64 {
         self.data_bytes + self.client_bytes
     }
 
+    /// Bytes of the buffers of connections to and from other nodes.
+    pub(crate) fn link_bytes(&self) -> usize {
+        self.links.iter().map(|link| link.buffer_bytes).sum()
+    }
+
     /// The most that [`Figures::used_bytes`] has been.
-    pub(in crate::command) fn peak_bytes(&self) -> u64 {
+    pub(crate) fn peak_bytes(&self) -> u64 {
         self.node.memory_peak.load(Relaxed)
     }
 
     /// Number of keys.
-    pub(in crate::command) fn keys(&self) -> usize {
+    pub(crate) fn keys(&self) -> usize {
         self.databases.iter().map(|database| database.keys).sum()
     }
 }

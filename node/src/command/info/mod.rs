@@ -11,7 +11,7 @@ use distcache_protocol::resp::ReplyBuffer;
 use super::row::row;
 use super::{Args, CommandFuture, CommandSpec, Flags, Group, Run};
 use crate::server::session::Session;
-pub(super) use figures::Figures;
+pub(crate) use figures::Figures;
 
 /// One section.
 struct Section {

@@ -47,6 +47,7 @@ pub(super) fn server(figures: &Figures<'_>, lines: &mut Lines) {
     lines.field("run_id", &node.run_id);
     lines.field("tcp_port", node.ports.client);
     lines.field("direct_port", node.ports.direct);
+    lines.field("http_port", node.ports.http.unwrap_or(0));
     lines.field("server_time_usec", clock::now_micros());
     lines.field("uptime_in_seconds", figures.uptime_s);
     lines.field("uptime_in_days", figures.uptime_s / 86_400);
@@ -65,7 +66,7 @@ pub(super) fn clients(figures: &Figures<'_>, lines: &mut Lines) {
     };
     let blocked = figures.clients.iter().filter(|client| client.blocked.load(Relaxed)).count();
     lines.field("connected_clients", figures.clients.len());
-    lines.field("cluster_connections", 0);
+    lines.field("cluster_connections", figures.links.len());
     lines.field("maxclients", figures.config.maxclients);
     let input = most(|client| client.input_bytes.load(Relaxed));
     lines.field("client_recent_max_input_buffer", input);
@@ -129,7 +130,7 @@ pub(super) fn memory(figures: &Figures<'_>, lines: &mut Lines) {
         lines.field(name, 0);
     }
     lines.field("mem_clients_normal", figures.client_bytes);
-    lines.field("mem_cluster_links", 0);
+    lines.field("mem_cluster_links", figures.link_bytes());
     let queued = figures.node.log.as_ref().map_or(0, |log| log.status.queued_bytes());
     lines.field("mem_aof_buffer", queued);
     lines.field("mem_allocator", "mimalloc");

@@ -58,6 +58,17 @@ pub(super) const ROWS: &[OptionSpec] = &[
     .field(|c, v| c.bus_port = port(v)),
     OptionSpec::new(
         Fixed,
+        "http-port",
+        integer(-1, 65535, ""),
+        "-1",
+        "TCP port for operators, with HTTP: /metrics for Prometheus, /health/live and \
+         /health/ready for who starts and stops nodes. It asks for no password and tells neither \
+         keys nor values. -1 is port + 2 (any free port if there is no such port or port is 0), 0 \
+         switches it off.",
+    )
+    .field(|c, v| c.http_port = port(v)),
+    OptionSpec::new(
+        Fixed,
         "announce",
         Kind::Host,
         "",

@@ -1,0 +1,171 @@
+//! A node that ends before it serves anything ends in order all the same, and says why.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may unwrap and read the clock"
+)]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use distcache_recovery::{
+    FrameBuilder, InspectionCopy, OpenMode, Operation, PartitionId, Record, StoredValue,
+    UnixMillis, VerifyReport, open,
+};
+use support::cluster::{Node, start};
+use support::text::show_tree;
+use support::wire::Wire;
+
+/// Longer than anything here takes, on a machine busy with a build.
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// Sends SIGTERM, and returns the exit code.
+fn terminate(child: &mut Child) -> Option<i32> {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    until("the process does not end", || child.try_wait().unwrap()).code()
+}
+
+/// What `distcache-log verify` finds.
+fn verify(data: &Path) -> VerifyReport {
+    let copy = InspectionCopy::new(data, |_, _| {}).unwrap();
+    let report = copy.verify(|_| {}).unwrap();
+    assert!(report.is_intact(), "{report:?}");
+    report
+}
+
+/// A process that is ended with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_node_that_waits_for_a_cluster_is_stopped_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, output) = (dir.path().join("data"), dir.path().join("output"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
+    // Nobody listens on port 1.
+    command.args(["--port", "0", "--shards", "1", "--seeds", "127.0.0.1:1", "--data-dir"]);
+    command.arg(&data).stdin(Stdio::null()).stdout(Stdio::null());
+    let child = command.stderr(fs::File::create(&output).unwrap()).spawn().unwrap();
+    let mut node = Process(child);
+    let said = || fs::read_to_string(&output).unwrap();
+    until("the node does not wait", || said().contains("waiting for a cluster").then_some(()));
+    let port = fs::read_to_string(data.join("port")).unwrap().trim().parse().unwrap();
+    let mut client = Wire::connect(([127, 0, 0, 1], port).into());
+    assert!(show_tree(&client.call(&["GET", "key"]).tree).contains("LOADING"));
+
+    assert_eq!(terminate(&mut node.0), Some(0), "{}", said());
+    assert_eq!(client.read_to_close().unwrap(), b"");
+    for line in ["a signal stops the node", "INFO  stopped"] {
+        assert!(said().contains(line), "no {line:?} in:\n{}", said());
+    }
+    let report = verify(&data);
+    assert!(report.is_clean_shutdown && report.marked.is_some(), "{report:?}");
+}
+
+fn info(node: &Node) -> String {
+    show_tree(&node.connect().call(&["INFO", "cluster"]).tree)
+}
+
+#[test]
+fn a_member_that_waits_for_the_others_is_stopped_in_order_with_its_keys() {
+    const KEYS: usize = 200;
+    let mut nodes = start(2, &[]);
+    for node in &nodes {
+        let addr = node.client().parse().unwrap();
+        until("no client is accepted", || Wire::try_connect(addr).ok());
+        until("the cluster is not ready", || {
+            let info = info(node);
+            let lines = ["cluster_state:ok", "cluster_size:2", "cluster_partitions_moving:0"];
+            lines.iter().all(|line| info.contains(line)).then_some(())
+        });
+    }
+    let mut client = nodes[0].connect();
+    for at in 0..KEYS {
+        assert_eq!(client.call(&["SET", &format!("key:{at}"), "value"]).raw, b"+OK\r\n");
+    }
+    for node in &mut nodes {
+        assert_eq!(terminate(&mut node.child), Some(0));
+    }
+
+    // With two nodes one votes, the one that leads: the other one cannot go on without it.
+    let is_waiting = |node: &Node| node.said().contains("rebuilt from the operation log");
+    nodes[1].start_again();
+    until("the node does not load its log", || is_waiting(&nodes[1]).then_some(()));
+    assert!(!nodes[1].said().contains("is up"), "{}", nodes[1].said());
+    assert_eq!(terminate(&mut nodes[1].child), Some(0), "{}", nodes[1].said());
+    assert!(nodes[1].said().contains("INFO  stopped"), "{}", nodes[1].said());
+    let report = verify(&nodes[1].data());
+    assert!(report.is_clean_shutdown && report.records > 0, "{report:?}");
+
+    nodes.iter_mut().for_each(Node::start_again);
+    let addr = nodes[1].client().parse().unwrap();
+    until("keys are missing", || {
+        let mut client = Wire::try_connect(addr).ok()?;
+        let values = (0..KEYS).map(|at| client.call(&["GET", &format!("key:{at}")]).raw);
+        values.into_iter().all(|value| value == b"$5\r\nvalue\r\n").then_some(())
+    });
+}
+
+/// Adds a record to the log of a directory, as a node that starts and stops.
+fn add_record(data: &Path, key: &'static [u8]) {
+    let mut replay = open(data, OpenMode::Create).unwrap();
+    for block in replay.by_ref() {
+        block.unwrap();
+    }
+    let (mut log, _) = replay.finish().unwrap();
+    let mut frame = FrameBuilder::new();
+    let operation = Operation::Put { key, value: StoredValue::Integer(1), deadline: None };
+    frame.push(&Record { partition: PartitionId(5), database: 0, operation });
+    log.append(&mut frame, UnixMillis(1)).unwrap();
+    log.close().unwrap();
+}
+
+/// It ended with the text that the log is closed, which only said that there was nothing to close.
+#[test]
+fn a_node_that_refuses_its_log_says_what_is_lost() {
+    let data = tempfile::tempdir().unwrap();
+    let log = data.path().join("log");
+    add_record(data.path(), b"a");
+    let older = fs::read(log.join("db")).unwrap();
+    add_record(data.path(), b"b");
+    // The file as it was: sled drops what is missing without a word, and the mark tells.
+    fs::write(log.join("db"), older).unwrap();
+    for entry in fs::read_dir(&log).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("snap.") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
+    command.args(["--port", "0", "--shards", "1", "--data-dir"]).arg(data.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.trim_end().lines().last().unwrap();
+    assert!(last.starts_with("distcache-node: "), "{said}");
+    assert!(last.contains("records 1 to 1 are lost"), "{said}");
+    assert!(last.contains("distcache-log repair"), "{said}");
+}
