@@ -163,11 +163,17 @@ fn damage_ends_with_code_1_and_what_is_intact_is_shown() {
     assert!(found.out.ends_with("7  t2    blank        node 0000000000000007 begins its term\n"));
 
     type Loss = fn(&Path);
-    let losses: [(Loss, &str, bool); 4] = [
+    let losses: [(Loss, &str, bool); 6] = [
         (|raft| fs::remove_file(raft.join("identity")).unwrap(), "identity is missing", true),
         (|raft| fs::write(raft.join("identity"), "x").unwrap(), "identity is damaged", true),
         (|raft| fs::write(raft.join("snapshot"), "x").unwrap(), "snapshot is damaged", true),
         (|raft| fs::remove_dir_all(raft.join("log")).unwrap(), "log is missing", false),
+        (|raft| fs::remove_file(raft.join("log/redo")).unwrap(), "redo log is missing", false),
+        (
+            |raft| fs::remove_file(raft.join("log/db")).unwrap(),
+            "the store is of generation 1 and the redo log of 2",
+            false,
+        ),
     ];
     for (lose, text, has_entries) in losses {
         let dir = written();

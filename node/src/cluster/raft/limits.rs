@@ -46,6 +46,9 @@ pub const READ_BYTES: usize = 1 << 20;
 /// Changes and readings that wait for the disk before others wait for a place.
 pub const DISK_QUEUE: usize = 256;
 
+/// How often the log notes what it has on disk; a sync if there is something new.
+pub const MARK_PAUSE: Duration = Duration::from_secs(1);
+
 /// Bytes of a message between nodes: a snapshot with its description, or entries read at once and
 /// one more.
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
