@@ -16,12 +16,16 @@ use distcache_node::cluster::table::{
 use distcache_node::keyspace::{KeyHasher, Keyspace, ShardId};
 use distcache_node::records::{Operation, PartitionId, Record, StoredValue};
 use distcache_recovery::raft_directory::RaftDirectory;
+use distcache_recovery::raft_entry::RaftEntry;
 use distcache_recovery::raft_inspection::RaftInspection;
 use distcache_recovery::{CopyPlan, state};
 use tokio::task::JoinSet;
 
 /// Longer than anything here takes; no test waits for it to pass.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Entries that are proposed one after the other; the others go together.
+const ALONE: usize = 6;
 
 const CLUSTER: ClusterId = ClusterId(0xc1);
 const OTHER: NodeId = NodeId(2);
@@ -153,7 +157,11 @@ fn inspect(dir: &Path) -> (tempfile::TempDir, RaftInspection) {
 
 fn lines(raft: &RaftInspection) -> Vec<String> {
     let entries = raft.entries(0, u64::MAX).map(Result::unwrap);
-    entries.map(|entry| format!("{} {entry}", entry.kind())).collect()
+    let text = |entry: RaftEntry| {
+        let parts = entry.parts();
+        parts.iter().map(|part| format!("{} {part}", part.kind())).collect::<Vec<_>>()
+    };
+    entries.flat_map(text).collect()
 }
 
 #[tokio::test]
@@ -171,10 +179,18 @@ async fn the_tool_says_what_every_entry_of_a_nodes_log_says() {
     first.create(CLUSTER, announcement(1, Role::Data), LIMIT).await.unwrap();
     let kinds: BTreeSet<_> = entries().iter().map(|(entry, _)| kind(entry)).collect();
     assert_eq!(kinds, (0..12).collect(), "a kind of entry is not tried");
-    for (entry, _) in entries() {
-        // Most are refused by the table, and stand in the log like the others.
-        first.propose(entry, LIMIT).await.unwrap();
+    // Most are refused by the table, and stand in the log like the others.
+    let all = entries();
+    let (alone, together) = all.split_at(ALONE);
+    for (entry, _) in alone {
+        first.propose(entry.clone(), LIMIT).await.unwrap();
     }
+    let mut proposals = JoinSet::new();
+    for (entry, _) in together.iter().cloned() {
+        let node = first.clone();
+        proposals.spawn(async move { node.propose(entry, LIMIT).await.unwrap() });
+    }
+    proposals.join_all().await;
     first.add_learner(OTHER, "host:12052".to_owned(), LIMIT).await.unwrap();
     first.set_voters(BTreeSet::from([NodeId(1), OTHER]), LIMIT).await.unwrap();
     let ids: Vec<_> = nodes.iter().map(Consensus::node).collect();
@@ -190,7 +206,10 @@ async fn the_tool_says_what_every_entry_of_a_nodes_log_says() {
     assert_eq!((NodeId(identity.node), identity.cluster), (ids[0], Some(CLUSTER.0)));
     let vote = raft.vote.unwrap();
     assert_eq!((vote.leader.node.0, vote.is_committed), (1, true));
-    assert!(raft.committed.unwrap().index >= entries().len() as u64);
+    assert!(raft.committed.unwrap().index >= 3 + ALONE as u64, "that of the last ones");
+    let (first, end) = raft.extent();
+    // A membership, a blank one and `Create`; the last ones are one; three memberships.
+    assert_eq!(end - first, 3 + ALONE as u64 + 1 + 3);
     let lines = lines(&raft);
     let create = "create cluster 000000000000000000000000000000c1  node 0000000000000001  \
                   process fffffffffffffffe  bus host:12051  client host:2051  \
@@ -218,13 +237,10 @@ async fn the_tool_reads_a_nodes_snapshot() {
     let directory = RaftDirectory::open(dir.path(), 1).unwrap();
     let node = Consensus::start(directory, network.transport(NodeId(1))).await.unwrap();
     node.create(CLUSTER, announcement(1, Role::Data), LIMIT).await.unwrap();
-    let mut proposals = JoinSet::new();
     for _ in 0..SNAPSHOT_ENTRIES {
-        let node = node.clone();
-        let entry = Entry::NodeForget { node: OTHER };
-        proposals.spawn(async move { node.propose(entry, LIMIT).await.unwrap() });
+        // One after the other: what is proposed together is one entry of the log.
+        node.propose(Entry::NodeForget { node: OTHER }, LIMIT).await.unwrap();
     }
-    proposals.join_all().await;
     let written = async {
         while !dir.path().join("raft/snapshot").exists() {
             tokio::time::sleep(Duration::from_millis(1)).await;

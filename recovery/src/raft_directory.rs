@@ -108,6 +108,10 @@ impl RaftDirectory {
                 let reason = "it belongs to another node than the file identity says".to_owned();
                 return Err(RaftDbError::Damaged { dir: path, reason }.into());
             }
+            None if identity.cluster.is_some() => {
+                let reason = "it is empty, and its node was in a cluster".to_owned();
+                return Err(RaftDbError::Damaged { dir: path, reason }.into());
+            }
             None => db.set_note(Note::Owner, &identity.node.to_le_bytes())?,
         }
         let snapshot = snapshot_file(&path);

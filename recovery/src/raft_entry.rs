@@ -4,14 +4,17 @@
 //! and `cluster/table/entry.rs` there). The types here have the same form, field by field and
 //! variant by variant, since the inspector knows neither the node nor openraft. New variants are
 //! appended there, and then here: `node/tests/log_tool.rs` compares the two on real bytes.
+//!
+//! An entry of Raft's log holds entries of the table that were proposed together, behind a number
+//! that says so (`cluster/raft/batch.rs`): former versions had one, and no number.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint, standard};
 use bincode::error::DecodeError;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::SEALED_FILE_BYTES_MAX;
 use crate::record::{Epoch, PartitionId};
@@ -56,12 +59,27 @@ pub struct RaftVote {
     pub is_committed: bool,
 }
 
-/// One entry of the log; its `Display` is what it says, its place and kind aside.
+/// One entry of the log.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RaftEntry {
     /// Its place.
     pub log_id: RaftLogId,
     payload: Payload,
+}
+
+/// One of the things that an entry of the log says: an entry of the table, or something of Raft's
+/// own. Its `Display` is what it says, its place and kind aside.
+#[derive(Clone, Copy, Debug)]
+pub struct RaftPart<'a> {
+    log_id: RaftLogId,
+    content: Content<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Content<'a> {
+    Blank,
+    Entry(&'a Entry),
+    Membership(&'a Membership),
 }
 
 /// What a snapshot is of.
@@ -83,8 +101,31 @@ pub struct UnknownForm(String);
 #[derive(Clone, Debug, Deserialize)]
 enum Payload {
     Blank,
-    Normal(Entry),
+    Normal(Batch),
     Membership(Membership),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Batch {
+    #[expect(dead_code, reason = "says that what follows is a batch, and nothing more")]
+    form: BatchForm,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct BatchForm;
+
+impl BatchForm {
+    const NUMBER: u8 = 128;
+}
+
+impl<'de> Deserialize<'de> for BatchForm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u8::deserialize(deserializer)? {
+            Self::NUMBER => Ok(Self),
+            other => Err(D::Error::custom(format!("entries of form {other}"))),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -203,18 +244,32 @@ impl RaftEntry {
         decode(bytes)
     }
 
-    /// Returns what kind of entry it is.
-    pub fn kind(&self) -> &'static str {
+    /// Returns what it says, in the order in which it takes effect.
+    pub fn parts(&self) -> Vec<RaftPart<'_>> {
+        let part = |content| RaftPart { log_id: self.log_id, content };
         match &self.payload {
-            Payload::Blank => "blank",
-            Payload::Membership(_) => "membership",
-            Payload::Normal(Entry::Create { .. }) => "create",
-            Payload::Normal(Entry::NodeJoin { .. }) => "node-join",
-            Payload::Normal(Entry::NodeUp { .. }) => "node-up",
-            Payload::Normal(Entry::NodeDown { .. }) => "node-down",
-            Payload::Normal(Entry::NodeLeaving { .. }) => "node-leaving",
-            Payload::Normal(Entry::NodeForget { .. }) => "node-forget",
-            Payload::Normal(Entry::Partition { change, .. }) => match change {
+            Payload::Blank => vec![part(Content::Blank)],
+            Payload::Membership(membership) => vec![part(Content::Membership(membership))],
+            Payload::Normal(batch) => {
+                batch.entries.iter().map(|entry| part(Content::Entry(entry))).collect()
+            }
+        }
+    }
+}
+
+impl RaftPart<'_> {
+    /// Returns what kind of thing it is.
+    pub fn kind(&self) -> &'static str {
+        match self.content {
+            Content::Blank => "blank",
+            Content::Membership(_) => "membership",
+            Content::Entry(Entry::Create { .. }) => "create",
+            Content::Entry(Entry::NodeJoin { .. }) => "node-join",
+            Content::Entry(Entry::NodeUp { .. }) => "node-up",
+            Content::Entry(Entry::NodeDown { .. }) => "node-down",
+            Content::Entry(Entry::NodeLeaving { .. }) => "node-leaving",
+            Content::Entry(Entry::NodeForget { .. }) => "node-forget",
+            Content::Entry(Entry::Partition { change, .. }) => match change {
                 Change::BeginMove { .. } => "begin-move",
                 Change::JoinIsr { .. } => "join-isr",
                 Change::ShrinkIsr { .. } => "shrink-isr",
@@ -284,7 +339,7 @@ impl Serialize for RaftClusterId {
     }
 }
 
-impl Serialize for RaftEntry {
+impl Serialize for RaftPart<'_> {
     /// Writes the members index, term, leader, kind and, as the kind has them, its own.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -294,19 +349,19 @@ impl Serialize for RaftEntry {
             leader: RaftId,
             kind: &'static str,
             #[serde(skip_serializing_if = "Option::is_none")]
-            entry: Option<Content<'a>>,
+            entry: Option<Own<'a>>,
         }
         #[derive(Serialize)]
         #[serde(untagged)]
-        enum Content<'a> {
+        enum Own<'a> {
             Entry(&'a Entry),
             Membership(&'a Membership),
         }
         let RaftLogId { leader, index } = self.log_id;
-        let entry = match &self.payload {
-            Payload::Blank => None,
-            Payload::Normal(entry) => Some(Content::Entry(entry)),
-            Payload::Membership(membership) => Some(Content::Membership(membership)),
+        let entry = match self.content {
+            Content::Blank => None,
+            Content::Entry(entry) => Some(Own::Entry(entry)),
+            Content::Membership(membership) => Some(Own::Membership(membership)),
         };
         let kind = self.kind();
         Shown { index, term: leader.term, leader: leader.node, kind, entry }.serialize(serializer)

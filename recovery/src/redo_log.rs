@@ -17,15 +17,17 @@
 //! | 4 | bytes of the body |
 //! | 4 | CRC32C of the 24 bytes before and of the body |
 //! | 4 | 0 |
-//! | | body: changes; in page 0 the number of the file's pages (4 bytes) |
+//! | | body: changes; in page 0 how many pages there are, and the mark (4 bytes each) |
 //!
 //! A change is its kind (1 byte: 1 insert, 2 remove), the lengths of key and value (4 bytes
 //! each), key and value.
 //!
 //! Each group is on disk before the next one is written. So the first group that is not intact
 //! ends the redo log if nothing intact follows it (it was torn, and nobody was told that it is
-//! durable), and is damage if something does. Page 0 says so little that it fits into a sector,
-//! which is written whole or not at all.
+//! durable), and is damage if something does, or if it lies before the **mark**: the page up to
+//! which somebody has noted that groups are on disk ([`RedoLog::mark`]). Without it, damage of the
+//! last one would pass for a torn write. Page 0 says so little that it fits into a sector, which
+//! is written whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -55,6 +57,8 @@ pub(crate) struct RedoLog {
     pages: u32,
     generation: u64,
     next_page: u32,
+    /// Groups before this page are noted to be on disk.
+    marked_page: u32,
     /// Page 0 as it is written.
     front: Pages,
 }
@@ -167,7 +171,7 @@ impl RedoLog {
             file.write_all_at(&zeros.bytes()[..len], offset(page))?;
         }
         let front = Pages::new(PAGE_BYTES);
-        let mut redo_log = Self { file, pages, generation: 0, next_page: 1, front };
+        let mut redo_log = Self { file, pages, generation: 0, next_page: 1, marked_page: 1, front };
         redo_log.begin_generation(1)?;
         redo_log.file.sync_all()?;
         fs::rename(new, path)?;
@@ -193,9 +197,15 @@ impl RedoLog {
         let contents = Contents::new(image)?;
         let file = open_unbuffered(&mut OpenOptions::new(), &path).map_err(failed)?;
         let front = Pages::new(PAGE_BYTES);
-        let (generation, next_page) = (contents.generation, contents.end_page);
+        let Contents { generation, marked_page, end_page: next_page, .. } = contents;
         let pages = (contents.image.len() / PAGE_BYTES) as u32;
-        Ok(Some((Self { file, pages, generation, next_page, front }, contents)))
+        let redo_log = Self { file, pages, generation, next_page, marked_page, front };
+        Ok(Some((redo_log, contents)))
+    }
+
+    /// Returns the generation, which grows each time that the redo log begins anew.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Returns whether there is something that a reader would do again.
@@ -239,18 +249,42 @@ impl RedoLog {
         if self.is_empty() {
             return Ok(());
         }
-        self.begin_generation(self.generation + 1)?;
+        self.begin_generation(self.generation + 1)
+    }
+
+    /// Begins anew with this generation, which voids all groups.
+    ///
+    /// # Errors
+    ///
+    /// It is unknown whether they are void.
+    pub(crate) fn begin_generation(&mut self, generation: u64) -> io::Result<()> {
+        self.write_front(generation, 1)?;
+        self.generation = generation;
         self.next_page = 1;
         Ok(())
     }
 
-    fn begin_generation(&mut self, generation: u64) -> io::Result<()> {
+    /// Notes that all groups so far are on disk, so that a damaged last one does not pass for one
+    /// that was torn. Costs an `fdatasync`, and nothing if there is no new one.
+    ///
+    /// # Errors
+    ///
+    /// It is unknown whether that is noted.
+    pub(crate) fn mark(&mut self) -> io::Result<()> {
+        if self.marked_page == self.next_page {
+            return Ok(());
+        }
+        self.write_front(self.generation, self.next_page)
+    }
+
+    fn write_front(&mut self, generation: u64, marked_page: u32) -> io::Result<()> {
         let page = &mut self.front.bytes()[..PAGE_BYTES];
         page[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&self.pages.to_le_bytes());
-        seal(&mut page[..HEADER_BYTES + 4], generation, 0);
+        page[HEADER_BYTES + 4..HEADER_BYTES + 8].copy_from_slice(&marked_page.to_le_bytes());
+        seal(&mut page[..HEADER_BYTES + 8], generation, 0);
         self.file.write_all_at(page, 0)?;
         self.file.sync_data()?;
-        self.generation = generation;
+        self.marked_page = marked_page;
         Ok(())
     }
 }
@@ -260,6 +294,7 @@ impl RedoLog {
 pub(crate) struct Contents {
     image: Vec<u8>,
     generation: u64,
+    marked_page: u32,
     /// The first page after the last intact group.
     end_page: u32,
 }
@@ -268,10 +303,12 @@ impl Contents {
     fn new(image: Vec<u8>) -> Result<Self, StoreError> {
         let damaged = |what: &str| StoreError::Damaged(format!("the redo log {what}"));
         let front = read_group(&image, 0).and_then(|front| {
-            let pages = front.body.first_chunk().map(|pages| u32::from_le_bytes(*pages))?;
-            Some((front.generation, pages))
+            let (pages, rest) = front.body.split_first_chunk()?;
+            // Former versions had no mark.
+            let marked_page = rest.first_chunk().map_or(1, |page| u32::from_le_bytes(*page));
+            Some((front.generation, u32::from_le_bytes(*pages), marked_page))
         });
-        let Some((generation, pages)) = front else {
+        let Some((generation, pages, marked_page)) = front else {
             return Err(damaged("has an unreadable first page"));
         };
         if image.len() as u64 != offset(pages) {
@@ -289,12 +326,18 @@ impl Contents {
         if let Some(page) = (end_page..pages).find(|page| is_ours(*page).is_some()) {
             return Err(damaged(&format!("is unreadable from page {end_page} to {page}")));
         }
+        if end_page < marked_page {
+            let last = marked_page - 1;
+            return Err(damaged(&format!(
+                "is unreadable from page {end_page} on, and was on disk up to page {last}"
+            )));
+        }
         if torn_generation(&image, end_page) == Some(generation) {
             log::warn!(page = end_page;
                 "the last sync was cut short: what it had written is dropped, nobody was told \
                  that it is on disk");
         }
-        Ok(Self { image, generation, end_page })
+        Ok(Self { image, generation, marked_page, end_page })
     }
 
     /// Returns the changes that were on disk, in order.
@@ -493,6 +536,28 @@ mod tests {
             assert_eq!(read(dir.path()).unwrap(), ["a=1", "-b"], "torn at {at}");
             fs::write(path_in(dir.path()), &intact).unwrap();
         }
+    }
+
+    #[test]
+    fn a_damaged_last_group_is_refused_if_it_is_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut redo_log = sample(dir.path());
+        redo_log.mark().unwrap();
+        let intact = fs::read(path_in(dir.path())).unwrap();
+        for at in [2 * PAGE_BYTES + 3, 3 * PAGE_BYTES, 4 * PAGE_BYTES + 99] {
+            change_file(dir.path(), |bytes| bytes[at] ^= 1);
+            let refused = RedoLog::open(dir.path()).map(|_| ()).unwrap_err().to_string();
+            let expected = "is unreadable from page 2 on, and was on disk up to page 4";
+            assert!(refused.contains(expected), "{refused}");
+            fs::write(path_in(dir.path()), &intact).unwrap();
+        }
+        // What comes behind the mark may be torn; and a new generation has none.
+        redo_log.append(&mut group(&[Change::Remove(b"d")])).unwrap();
+        change_file(dir.path(), |bytes| bytes[5 * PAGE_BYTES + 3] ^= 1);
+        assert_eq!(read(dir.path()).unwrap(), ["a=1", "-b", "c=10000"]);
+        redo_log.mark().unwrap();
+        redo_log.reset().unwrap();
+        assert_eq!(read(dir.path()).unwrap(), [""; 0]);
     }
 
     #[test]

@@ -67,6 +67,17 @@ pub trait LogStore: Debug + Send {
     /// It is unknown what survives; the store must not be used for writing any more.
     fn sync(&mut self) -> Result<(), StoreError>;
 
+    /// Notes that everything is on disk that was synced, so that its loss is damage and not taken
+    /// for the end of a write that was cut short. Where nothing passes for that, there is nothing
+    /// to note.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogStore::sync`].
+    fn mark(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Syncs for the last time, and leaves as little as possible to do at the next opening.
     ///
     /// # Errors

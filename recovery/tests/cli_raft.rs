@@ -22,7 +22,7 @@ fn entry(index: u8, payload: &[u8]) -> Vec<u8> {
 fn node_join(zone: &str) -> Vec<u8> {
     let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
     [
-        &[1, 1, 9, 200][..],
+        &[1, 128, 1, 1, 9, 200][..],
         &text("h:1"),
         &text("h:2"),
         &text("h:\n3"),
@@ -40,8 +40,9 @@ fn fill(raft: &mut RaftDirectory) {
         entry(1, &[0]),
         entry(2, &[2, 2, 2, 7, 8, 1, 7, 3, 7, 0, 8, 1, b'h', 9, 0]),
         entry(3, &node_join("a zone with a name of its own")),
-        entry(4, &[1, 6, 251, 0x2c, 0x01, 5, 0, 1, 9, 200, 0, 1, 7]),
-        entry(5, &[1, 6, 17, 5, 5, 8, 1]),
+        entry(4, &[1, 128, 1, 6, 251, 0x2c, 0x01, 5, 0, 1, 9, 200, 0, 1, 7]),
+        // Two that were proposed together.
+        entry(5, &[1, 128, 2, 4, 8, 6, 17, 5, 5, 8, 1]),
     ];
     raft.db.append(1, &entries).unwrap();
     raft.db.purge(1, &[2, 7, 1]).unwrap();
@@ -70,7 +71,7 @@ fn append(dir: &Path, entries: &[Vec<u8>]) {
     wait_for_lock(&dir.join("raft"));
 }
 
-const ENTRIES: [&str; 4] = [
+const ENTRIES: [&str; 5] = [
     "         2  t2    membership   voters 0000000000000007 0000000000000008 -> 0000000000000007  \
      learners 0000000000000009",
     "         3  t2    node-join    node 0000000000000009  process 00000000000000c8  bus h:1  \
@@ -78,6 +79,7 @@ const ENTRIES: [&str; 4] = [
     "         4  t2    begin-move   p300 if in epoch 5  move 0000000000000001  \
      to node 0000000000000009  process 00000000000000c8  as primary  \
      instead of node 0000000000000007",
+    "         5  t2    node-leaving node 0000000000000008",
     "         5  t2    promote      p17 if in epoch 5  to node 0000000000000008  unclean",
 ];
 
@@ -100,7 +102,7 @@ entries      2 to 5
     assert!(run.err.contains("private copy"), "{}", run.err);
     assert!(contents(dir.path()) == before, "the directory was changed");
     for (options, expected) in
-        [(["--since-index", "4"], "4 5"), (["--last", "1"], "5"), (["--since-index", "9"], "")]
+        [(["--since-index", "4"], "4 5 5"), (["--last", "1"], "5 5"), (["--since-index", "9"], "")]
     {
         let arguments = [&["raft", "--format", "json"][..], &options].concat();
         let objects = clean(dir.path(), &arguments).json();
@@ -157,15 +159,21 @@ fn damage_ends_with_code_1_and_what_is_intact_is_shown() {
     let found = run(dir.path(), &["raft", "-q"]);
     assert_eq!(found.code, 1, "{}", found.err);
     assert_eq!(found.err, "distcache-log: the log is damaged: entry 6 says it is 9\n");
-    assert!(found.out.contains(ENTRIES[3]), "{}", found.out);
+    assert!(found.out.contains(ENTRIES[4]), "{}", found.out);
     assert!(found.out.ends_with("7  t2    blank        node 0000000000000007 begins its term\n"));
 
     type Loss = fn(&Path);
-    let losses: [(Loss, &str, bool); 4] = [
+    let losses: [(Loss, &str, bool); 6] = [
         (|raft| fs::remove_file(raft.join("identity")).unwrap(), "identity is missing", true),
         (|raft| fs::write(raft.join("identity"), "x").unwrap(), "identity is damaged", true),
         (|raft| fs::write(raft.join("snapshot"), "x").unwrap(), "snapshot is damaged", true),
         (|raft| fs::remove_dir_all(raft.join("log")).unwrap(), "log is missing", false),
+        (|raft| fs::remove_file(raft.join("log/redo")).unwrap(), "redo log is missing", false),
+        (
+            |raft| fs::remove_file(raft.join("log/db")).unwrap(),
+            "the store is of generation 1 and the redo log of 2",
+            false,
+        ),
     ];
     for (lose, text, has_entries) in losses {
         let dir = written();
@@ -173,15 +181,17 @@ fn damage_ends_with_code_1_and_what_is_intact_is_shown() {
         let found = run(dir.path(), &["raft", "-q"]);
         assert_eq!(found.code, 1, "{text}: {}", found.err);
         assert!(found.err.contains(text) && found.err.lines().count() == 1, "{}", found.err);
-        assert_eq!(found.out.contains(ENTRIES[3]), has_entries, "{text}: {}", found.out);
+        assert_eq!(found.out.contains(ENTRIES[4]), has_entries, "{text}: {}", found.out);
     }
 }
 
 #[test]
 fn what_another_version_wrote_ends_with_code_2_behind_the_rest() {
     let dir = written();
-    append(dir.path(), &[entry(6, &[1, 99, 1]), entry(7, &[1, 4, 8]), entry(8, &[0, 0])]);
-    let found = run(dir.path(), &["raft", "-q", "--last", "3"]);
+    let entries: [&[u8]; 4] = [&[1, 128, 1, 99, 1], &[1, 128, 1, 4, 8], &[0, 0], &[1, 4, 8]];
+    let entries = (6..).zip(entries).map(|(index, payload)| entry(index, payload));
+    append(dir.path(), &entries.collect::<Vec<_>>());
+    let found = run(dir.path(), &["raft", "-q", "--last", "4"]);
     assert_eq!(found.code, 2, "{}", found.err);
     assert!(
         found.err.contains("entry 6: another version wrote it (invalid value"),
@@ -189,6 +199,8 @@ fn what_another_version_wrote_ends_with_code_2_behind_the_rest() {
         found.err
     );
     assert!(found.err.contains("entry 8: another version wrote it (1 bytes follow its end)"));
+    // Before there were batches.
+    assert!(found.err.contains("entry 9: another version wrote it (entries of form 4)"));
     assert!(found.out.ends_with("7  t2    node-leaving node 0000000000000008\n"), "{}", found.out);
 }
 

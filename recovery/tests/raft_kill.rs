@@ -68,6 +68,9 @@ fn write_until_killed(dir: &Path) -> ! {
         }
         let count = vote % 7 + TRUNCATED;
         raft.db.append(end, &(end..end + count).map(entry).collect::<Vec<_>>()).unwrap();
+        if vote.is_multiple_of(3) {
+            raft.db.mark().unwrap();
+        }
         raft.db.set_note(Note::Committed, &end.to_le_bytes()).unwrap();
         raft.db.set_note(Note::Vote, &vote.to_le_bytes()).unwrap();
         let mut out = std::io::stdout();

@@ -30,10 +30,6 @@ const LOOK_SOON: Duration = Duration::from_millis(100);
 /// Time between two looks while all is as it should be; a change of the table is looked at at once.
 const LOOK_RARELY: Duration = Duration::from_secs(1);
 
-/// Proposals of a plan that are under way at a time. Consensus takes one after the other, each with
-/// a sync, and a partition that is frozen must not wait behind many that are to begin.
-const PROPOSED_AT_ONCE: usize = 2;
-
 /// Changes of the table within this time are looked at together.
 const COLLECT: Duration = Duration::from_millis(10);
 
@@ -186,14 +182,11 @@ impl Leader {
         is_confirmed
     }
 
-    /// Proposes entries that do not depend on each other, [`PROPOSED_AT_ONCE`] at a time. What
-    /// fails is found again by the next look, if it is still to be done.
+    /// Proposes entries that do not depend on each other; they take their place in the log
+    /// together. What fails is found again by the next look, if it is still to be done.
     async fn propose_all(&self, entries: Vec<Entry>) {
         let mut proposals = JoinSet::new();
         for entry in entries {
-            if proposals.len() >= PROPOSED_AT_ONCE {
-                proposals.join_next().await;
-            }
             let consensus = self.consensus.clone();
             proposals.spawn(async move { consensus.propose(entry, PROPOSE_LIMIT).await });
         }

@@ -23,9 +23,10 @@ Examples:
 Before the entries stand who the node is, its vote, up to where it knew entries to be committed,
 and its snapshot. After a crash it may have known more than the line committed says. An entry in
 the log is only in effect if it is committed.
-Text has the columns index, term, kind and what the entry says. The first JSON object has the
-members node, cluster, vote, committed, purged, snapshot, entries (first and end), damages and
-unknown; each other one is an entry with index, term, leader, kind and entry.
+Text has the columns index, term, kind and what the entry says. Entries of the table that were
+proposed together share an index: they stand in the log as one, and take effect in this order. The
+first JSON object has the members node, cluster, vote, committed, purged, snapshot, entries (first
+and end), damages and unknown; each other one is an entry with index, term, leader, kind and entry.
 The exit code is 1 if a node would refuse the directory or put it aside, and 2 if another version
 wrote something that this one cannot read.";
 
@@ -37,7 +38,7 @@ pub(super) fn command() -> Command {
         .about("Prints a node's part in Raft: who it is, its vote, and the log's entries")
         .after_help(EXAMPLES)
         .arg(number("since-index").help("Only this entry and later ones"))
-        .arg(number("last").help("Only so many entries, the last ones"))
+        .arg(number("last").help("Only so many indexes, the last ones"))
         .arg(format_option(&["text", "json"]))
 }
 
@@ -82,10 +83,12 @@ pub(super) fn run(
 
 fn write_entry(format: Format, entry: &RaftEntry, out: &mut dyn Write) -> anyhow::Result<()> {
     let RaftLogId { leader, index } = entry.log_id;
-    match format {
-        Format::Json => writeln!(out, "{}", json!(entry))?,
-        Format::Text | Format::Resp => {
-            writeln!(out, "{index:>10}  t{:<4} {:<12} {entry}", leader.term, entry.kind())?;
+    for part in entry.parts() {
+        match format {
+            Format::Json => writeln!(out, "{}", json!(part))?,
+            Format::Text | Format::Resp => {
+                writeln!(out, "{index:>10}  t{:<4} {:<12} {part}", leader.term, part.kind())?;
+            }
         }
     }
     Ok(())

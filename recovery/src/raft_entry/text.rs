@@ -2,15 +2,15 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::{Addresses, Announcement, Change, Entry, Membership, Payload, RaftEntry, RaftId};
+use super::{Addresses, Announcement, Change, Content, Entry, Membership, RaftId, RaftPart};
 use super::{Role, Then};
 
-impl Display for RaftEntry {
+impl Display for RaftPart<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match &self.payload {
-            Payload::Blank => write!(f, "node {} begins its term", self.log_id.leader.node),
-            Payload::Normal(entry) => entry.fmt(f),
-            Payload::Membership(membership) => membership.fmt(f),
+        match self.content {
+            Content::Blank => write!(f, "node {} begins its term", self.log_id.leader.node),
+            Content::Entry(entry) => entry.fmt(f),
+            Content::Membership(membership) => membership.fmt(f),
         }
     }
 }

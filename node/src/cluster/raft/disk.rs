@@ -9,7 +9,8 @@ use std::thread;
 use distcache_recovery::raft_directory::{RaftDirectory, RaftDirectoryError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::limits::DISK_QUEUE;
+use super::limits::{DISK_QUEUE, MARK_PAUSE};
+use crate::clock;
 
 type Work = Box<dyn FnOnce(&mut RaftDirectory) + Send>;
 
@@ -50,6 +51,7 @@ impl Disk {
                 }
             }
         })?;
+        tokio::spawn(mark_regularly(jobs.downgrade()));
         Ok(Disk { jobs })
     }
 
@@ -77,6 +79,19 @@ impl Disk {
         let (done, result) = oneshot::channel();
         self.jobs.send(Job::Close(done)).await.map_err(|_| closed())?;
         result.await.map_err(|_| closed())?
+    }
+}
+
+/// Lets the log note what it has on disk, as long as there is a handle.
+async fn mark_regularly(jobs: mpsc::WeakSender<Job>) {
+    loop {
+        clock::sleep(MARK_PAUSE).await;
+        let Some(jobs) = jobs.upgrade() else { return };
+        // If it fails, the next change fails and says why.
+        let mark = Job::Run(Box::new(|directory| drop(directory.db.mark())));
+        if jobs.send(mark).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use super::limits::{
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::network::{Contacts, Network};
+use super::proposals::Proposals;
 use super::standing::{Standing, StandingWatch};
 use super::transport::{CallKind, RaftTransport};
 use super::{RaftNode, TypeConfig};
@@ -31,6 +32,7 @@ use crate::cluster::table::{Announcement, ClusterId, Entry, NodeId, Outcome, Sta
 #[derive(Clone)]
 pub struct Consensus {
     raft: Raft<TypeConfig>,
+    proposals: Proposals,
     disk: Disk,
     network: Network,
     table: watch::Receiver<Arc<State>>,
@@ -91,7 +93,8 @@ impl Consensus {
         let log = LogStore::new(disk.clone());
         let started = Raft::new(node, Arc::new(config()), network.clone(), log, machine).await;
         let raft = started.map_err(|error| ConsensusError::Stopped(error.to_string()))?;
-        Ok(Consensus { raft, disk, network, table, node })
+        let proposals = Proposals::start(raft.clone());
+        Ok(Consensus { raft, proposals, disk, network, table, node })
     }
 
     /// Returns this node's id.
@@ -190,8 +193,7 @@ impl Consensus {
     }
 
     async fn propose_here(&self, entry: Entry, limit: Duration) -> Result<Outcome, ProposeError> {
-        let written = within(limit, self.raft.client_write(entry)).await;
-        written.map_err(|_| ProposeError::Unknown)?.map(|done| done.data).map_err(propose_error)
+        within(limit, self.proposals.propose(entry)).await.unwrap_or(Err(ProposeError::Unknown))
     }
 
     async fn propose_at(
@@ -419,7 +421,9 @@ fn config() -> Config {
     }
 }
 
-fn propose_error(error: RaftError<NodeId, ClientWriteError<NodeId, RaftNode>>) -> ProposeError {
+pub(super) fn propose_error(
+    error: RaftError<NodeId, ClientWriteError<NodeId, RaftNode>>,
+) -> ProposeError {
     match error {
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
             ProposeError::NotLeader { leader: forward.leader_id }

@@ -91,7 +91,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Ok((self.applied, self.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcome>, Failure>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Outcome>>, Failure>
     where
         I: IntoIterator<Item = openraft::Entry<TypeConfig>> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -101,16 +101,16 @@ impl RaftStateMachine<TypeConfig> for Machine {
             let index = entry.log_id.index;
             // Copied only if somebody holds the published one.
             let state = Arc::make_mut(&mut self.state);
+            state.version = index;
             outcomes.push(match entry.payload {
-                EntryPayload::Normal(entry) => apply(state, index, &entry),
-                EntryPayload::Blank => {
-                    state.version = index;
-                    Outcome::Applied
+                // All at one index: nobody sees the table between two of them.
+                EntryPayload::Normal(batch) => {
+                    batch.entries.iter().map(|entry| apply(state, index, entry)).collect()
                 }
+                EntryPayload::Blank => Vec::new(),
                 EntryPayload::Membership(membership) => {
-                    state.version = index;
                     self.membership = Membership::new(Some(entry.log_id), membership);
-                    Outcome::Applied
+                    Vec::new()
                 }
             });
             self.applied = Some(entry.log_id);

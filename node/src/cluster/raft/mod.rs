@@ -5,9 +5,10 @@
 //! log (`log_store`) and a snapshot on disk (`disk`), the table (`machine`), and a way to
 //! call other nodes (`network`, over a [`RaftTransport`]).
 //!
-//! Modules in reading order: `handle`, `standing`, `transport`, `network`, `log_store`,
-//! `machine`, `disk`, `codec`, [`limits`]; [`memory_transport`] is for tests.
+//! Modules in reading order: `handle`, `proposals`, `batch`, `standing`, `transport`, `network`,
+//! `log_store`, `machine`, `disk`, `codec`, [`limits`]; [`memory_transport`] is for tests.
 
+mod batch;
 mod codec;
 mod disk;
 mod handle;
@@ -16,6 +17,7 @@ mod log_store;
 mod machine;
 pub mod memory_transport;
 mod network;
+mod proposals;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -23,17 +25,18 @@ mod transport;
 
 use serde::{Deserialize, Serialize};
 
+use self::batch::Batch;
 pub use self::handle::{Consensus, ConsensusError, ProposeError};
 pub use self::network::Contacts;
 pub use self::standing::{Standing, StandingWatch};
 pub use self::transport::{CallFuture, CallKind, RaftTransport, TransportError};
-use super::table::{Entry, NodeId, Outcome};
+use super::table::{NodeId, Outcome};
 
 openraft::declare_raft_types!(
     /// What openraft is told of our types.
     pub(super) TypeConfig:
-        D = Entry,
-        R = Outcome,
+        D = Batch,
+        R = Vec<Outcome>,
         NodeId = NodeId,
         Node = RaftNode,
         Entry = openraft::Entry<TypeConfig>,

@@ -10,12 +10,14 @@ use openraft::testing::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::disk::Disk;
+use super::limits::{BATCH_ENTRIES_MAX, ENTRY_BYTES_MAX, KEPT_ENTRIES, SNAPSHOT_ENTRIES};
 use super::log_store::LogStore;
 use super::machine::Machine;
 use super::memory_transport::MemoryNetwork;
 use super::{Consensus, ProposeError, TypeConfig};
 use crate::cluster::table::{
-    Announcement, ClusterId, Entry, Incarnation, NodeAddresses, NodeId, Outcome, Role, State,
+    Announcement, Change, ClusterId, Entry, Epoch, Incarnation, MoveId, NodeAddresses, NodeId,
+    Outcome, PartitionId, Refusal, Role, State, StreamSequence, Then, apply,
 };
 
 /// Longer than anything here takes; no test waits for it to pass.
@@ -220,19 +222,134 @@ async fn a_leader_that_is_cut_off_can_neither_confirm_nor_propose() {
 async fn a_learner_behind_the_log_gets_a_snapshot_and_messages_may_be_lost() {
     let mut group = Group::start(3).await;
     group.stop_node(2).await;
-    // More entries than the log keeps: refused ones count as well.
-    for _ in 0..25 {
-        let node = group.node(0).clone();
-        let proposals = (0..100).map(|_| {
-            let node = node.clone();
-            tokio::spawn(async move { node.propose(leaving(99), LIMIT).await })
-        });
-        for proposal in proposals.collect::<Vec<_>>() {
-            proposal.await.unwrap().unwrap();
-        }
+    // More than the log keeps, one after the other, as those that come together are one: refused
+    // ones count as well.
+    for _ in 0..=SNAPSHOT_ENTRIES + KEPT_ENTRIES {
+        group.node(0).propose(leaving(99), LIMIT).await.unwrap();
     }
     group.network.disturb(Duration::from_millis(2), 10);
     group.start_node(2).await;
     let table = group.equal_table().await;
-    assert!(table.version > 2000);
+    assert!(table.version > SNAPSHOT_ENTRIES + KEPT_ENTRIES);
+}
+
+/// Proposes entries in this order, all of them before the first is on its way: for tests on one
+/// thread.
+async fn propose_together(node: &Consensus, entries: &[Entry]) -> Vec<Outcome> {
+    let propose = |entry: &Entry| {
+        let (node, entry) = (node.clone(), entry.clone());
+        tokio::spawn(async move { node.propose(entry, LIMIT).await })
+    };
+    let mut outcomes = Vec::new();
+    for proposed in entries.iter().map(propose).collect::<Vec<_>>() {
+        outcomes.push(proposed.await.unwrap().unwrap());
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn what_is_proposed_together_is_one_entry_of_the_log_and_applies_in_order() {
+    let mut group = Group::start(1).await;
+    let node = group.node(0).clone();
+    for id in 2..4 {
+        let join = Entry::NodeJoin { node: NodeId(id), announcement: announcement(id) };
+        node.propose(join, LIMIT).await.unwrap();
+    }
+    let before = State::clone(&node.table().borrow());
+    let change =
+        |expect_epoch, change| Entry::Partition { partition: PartitionId(3), expect_epoch, change };
+    let begin = |move_id, target| Change::BeginMove {
+        move_id: MoveId(move_id),
+        target: NodeId(target),
+        incarnation: Incarnation(target),
+        then: Then::BecomePrimary,
+        drop: Some(NodeId(1)),
+    };
+    let (from, sequence) = (NodeId(1), StreamSequence(5));
+    let switch = |move_id, to| Change::Switch { move_id: MoveId(move_id), from, to, sequence };
+    let old = before.partitions[3].epoch;
+    let new = Epoch(old.0 + 1);
+    let entries = [
+        change(old, begin(1, 2)),
+        // The move before is under way, but only since the entry before.
+        change(old, begin(2, 3)),
+        change(old, Change::CancelMove { move_id: MoveId(1) }),
+        change(old, begin(3, 3)),
+        change(new, begin(4, 3)),
+        change(new, switch(4, NodeId(3))),
+        leaving(77),
+        leaving(2),
+    ];
+    let outcomes = propose_together(&node, &entries).await;
+    let together = State::clone(&node.table().borrow());
+    assert_eq!(together.version, before.version + 1, "one entry of the log");
+    // Each has done what it does when it stands in the log alone.
+    let mut alone = before.clone();
+    let expected: Vec<Outcome> = (before.version + 1..)
+        .zip(&entries)
+        .map(|(index, entry)| apply(&mut alone, index, entry))
+        .collect();
+    assert_eq!(outcomes, expected);
+    assert_eq!(expected.iter().filter(|outcome| outcome.is_success()).count(), 5, "{expected:?}");
+    assert_eq!(together, State { version: together.version, ..alone });
+    // It comes back from the log as it was.
+    group.stop_node(0).await;
+    group.start_node(0).await;
+    let after = group.equal_table().await;
+    assert_eq!(*after, State { version: after.version, ..together });
+}
+
+#[tokio::test]
+async fn everybody_hears_of_the_own_entry_and_a_long_one_gets_into_no_log() {
+    let group = Group::start(3).await;
+    let follower = group.running().find(|node| !node.standing().claims_lead).unwrap();
+    let before = group.equal_table().await.version;
+    // More than go together, and handed on by a node that does not lead.
+    let entries: Vec<Entry> = (100..100 + BATCH_ENTRIES_MAX as u64 * 3 / 2).map(leaving).collect();
+    let outcomes = propose_together(follower, &entries).await;
+    let unknown = |entry: &Entry| match entry {
+        Entry::NodeLeaving { node } => Outcome::Refused(Refusal::UnknownNode(*node)),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(outcomes, entries.iter().map(unknown).collect::<Vec<_>>());
+    let version = group.equal_table().await.version;
+    assert!(version - before < entries.len() as u64 / 4, "{} entries of the log", version - before);
+    let zone = "z".repeat(ENTRY_BYTES_MAX);
+    let long = Announcement { zone, ..announcement(4) };
+    let long = Entry::NodeJoin { node: NodeId(4), announcement: long };
+    let refused = Outcome::Refused(Refusal::AnnouncementTooLong);
+    assert_eq!(follower.propose(long, LIMIT).await, Ok(refused));
+    assert_eq!(group.equal_table().await.version, version);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proposal_that_waits_for_a_majority_holds_others_up_only_while_it_is_waited_for() {
+    let group = Group::start(3).await;
+    let leader = group.running().find(|node| node.standing().claims_lead).unwrap();
+    let followers: Vec<NodeId> =
+        group.running().map(Consensus::node).filter(|node| *node != leader.node()).collect();
+    // What the leader sends arrives, so it stays what it is, but no answer does.
+    for follower in &followers {
+        group.network.cut(*follower, leader.node());
+    }
+    let first = leader.propose(leaving(50), MOMENT);
+    let given_up = async {
+        tokio::time::sleep(MOMENT / 4).await;
+        leader.propose(leaving(2), MOMENT / 4).await
+    };
+    let patient = async {
+        tokio::time::sleep(MOMENT / 4).await;
+        leader.propose(leaving(3), LIMIT).await
+    };
+    let heal = async {
+        tokio::time::sleep(2 * MOMENT).await;
+        group.network.heal();
+    };
+    let (first, given_up, patient, ()) = tokio::join!(first, given_up, patient, heal);
+    assert_eq!((first, given_up), (Err(ProposeError::Unknown), Err(ProposeError::Unknown)));
+    assert_eq!(patient, Ok(Outcome::Applied));
+    // Nobody waited for it when its turn came.
+    let table = group.equal_table().await;
+    assert!(!table.nodes[&NodeId(2)].status.is_leaving());
+    assert!(table.nodes[&NodeId(3)].status.is_leaving());
 }

@@ -14,7 +14,8 @@ pub(super) enum Effect {
     Repeated,
 }
 
-/// Applies the entry that stands at `index` of the log, and returns what became of it.
+/// Applies an entry that stands at `index` of the log, and returns what became of it. Several can
+/// stand there, and apply in order.
 ///
 /// Only an entry that is [`Outcome::Applied`] changes anything but [`State::version`], which
 /// becomes `index`. The same log gives the same state on every node: there is no clock, no
