@@ -83,14 +83,14 @@ pub const FOLLOW_ATTEMPTS_MAX: usize = 200;
 pub const FOLLOW_PAUSE: Duration = Duration::from_millis(10);
 
 /// Time that a command of a client that knows the slots waits for keys that are arriving.
-pub const ARRIVAL_WAIT_MAX: Duration = Duration::from_millis(100);
+pub const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Time between two looks whether they have.
 pub const ARRIVAL_PAUSE: Duration = Duration::from_millis(1);
 
 /// Time that a node which has left its cluster goes on answering: with where the keys are now. It
 /// is what others have sent before they heard of it, and clients whose map of the slots is old.
-pub const LEFT_LINGER: Duration = Duration::from_secs(2);
+pub const LEFT_LINGER: Duration = Duration::from_secs(3);
 
 const _: () = assert!(BATCH_REPLY_BYTES_MAX >= REPLY_BUFFER_KEPT_BYTES);
 const _: () = assert!(INPUT_BUFFER_KEPT_BYTES >= READ_BUFFER_BYTES);

@@ -95,6 +95,7 @@ impl Follower {
         mut lease: watch::Receiver<Lease>,
     ) -> Result<Infallible, FollowError> {
         let mut table = self.consensus.table();
+        let mut may_hold = true;
         loop {
             let (now_held, present) =
                 (*lease.borrow_and_update(), table.borrow_and_update().clone());
@@ -108,7 +109,9 @@ impl Follower {
             };
             tokio::select! {
                 changed = table.changed() => changed.map_err(|_| Stopped)?,
-                changed = lease.changed() => changed.map_err(|_| Stopped)?,
+                // A node that has left has no lease any more, but tells clients still where its
+                // keys are now: it must not stop at the table before the last of them moved.
+                changed = lease.changed(), if may_hold => may_hold = changed.is_ok(),
                 () = ends => {}
             }
         }
