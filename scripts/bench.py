@@ -35,7 +35,8 @@ def ours(args, policy, shards=1):
     log = "--oplog off" if policy == "off" else f"--fsync {policy}"
     flags = f"{log} --shards {shards} --auto-aof-rewrite-percentage 0 {args.flags}"
     node = shlex.quote(args.node)
-    return Bench("distcache", f"{node} --port {{port}} --http-port 0 --data-dir {{dir}} {flags}")
+    return Bench("distcache", f"{node} --port {{port}} --direct-port 0 --bus-port 0 "
+                              f"--http-port 0 --data-dir {{dir}} {flags}")
 
 
 def redis(policy):
