@@ -133,9 +133,12 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     };
     if let Ok(End::Left) = ended {
         log::info!("the node has left the cluster, and ends");
-        tokio::select! {
-            () = stop_requested(&node, &mut signals) => {}
-            () = clock::sleep(LEFT_LINGER) => {}
+        // If it hears of that at its start only, nobody has sent it anything.
+        if !node.loading.is_active() {
+            tokio::select! {
+                () = stop_requested(&node, &mut signals) => {}
+                () = clock::sleep(LEFT_LINGER) => {}
+            }
         }
     }
     node.stop.begin();

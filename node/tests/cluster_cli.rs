@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::cluster::{Node, start};
+use support::process::until;
 
 /// Longer than anything here takes, on a machine busy with a build.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -81,14 +82,7 @@ fn check_keys(node: &Node) {
 
 /// Waits until the process of a drained node has ended.
 fn exit_code(node: &mut Node) -> Option<i32> {
-    let deadline = Instant::now() + LIMIT;
-    while Instant::now() < deadline {
-        if let Some(status) = node.child.try_wait().unwrap() {
-            return status.code();
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    panic!("the drained process has not ended");
+    until(LIMIT, "the end of the drained process", || node.child.try_wait().unwrap()).code()
 }
 
 #[test]

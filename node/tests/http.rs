@@ -13,10 +13,11 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::exposition::Exposition;
+use support::process::{Process, until};
 use support::server::Server;
 
 /// Longer than anything here takes, on a machine busy with a build.
@@ -301,16 +302,6 @@ fn the_port_is_told_can_be_chosen_and_switched_off() {
     assert!(said.contains(&format!("listening on 127.0.0.1:{taken}")), "{said}");
 }
 
-/// A process that is ended with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn start(dir: &Path, args: &[String]) -> Process {
     let output = fs::File::create(dir.join("output")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
@@ -320,15 +311,11 @@ fn start(dir: &Path, args: &[String]) -> Process {
 
 /// Waits until a process listens on its HTTP port, which its directory tells.
 fn http_of(dir: &Path) -> SocketAddr {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let ports = fs::read_to_string(dir.join("data/ports")).unwrap_or_default();
-        if let Some(port) = ports.lines().find_map(|line| line.strip_prefix("http-port ")) {
-            return SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
-        }
-        assert!(Instant::now() < deadline, "the node does not start");
-        std::thread::park_timeout(Duration::from_millis(10));
-    }
+    until(LIMIT, "the node's HTTP port", || {
+        let ports = fs::read_to_string(dir.join("data/ports")).ok()?;
+        let port = ports.lines().find_map(|line| line.strip_prefix("http-port "))?;
+        Some(SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap())))
+    })
 }
 
 #[test]

@@ -9,9 +9,10 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use support::cluster::{Node, start};
+use support::process::until;
 use support::server::Server;
 use support::text::show_tree;
 use support::wire::{Tree, Wire};
@@ -92,17 +93,6 @@ fn links(node: &Node) -> Vec<Link> {
     entries(&mut node.connect()).iter().map(link).collect()
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-}
-
 /// Two Redis that know each other.
 fn two_redis() -> [Server; 2] {
     let servers = [(); 2].map(|()| Server::redis(&["--cluster-enabled", "yes"]));
@@ -116,7 +106,7 @@ fn two_redis() -> [Server; 2] {
 fn two_nodes() -> (Vec<Node>, [String; 2]) {
     let nodes = start(2, &[]);
     let id = |node: &Node| {
-        until("the nodes do not find each other", || {
+        until(LIMIT, "the nodes do not find each other", || {
             let mut wire = Wire::try_connect(node.client().parse().unwrap()).ok()?;
             // Refused while the node loads or waits for the other one.
             let Tree::Bulk(lines) = wire.call(&["CLUSTER", "NODES"]).tree else { return None };
@@ -136,7 +126,7 @@ fn links_go_both_ways_while_both_nodes_run() {
         let of = |word: &str| links.iter().filter(|link| link.direction == word).count();
         (of("to"), of("from"))
     };
-    let [first, second] = until("no links in both directions", || {
+    let [first, second] = until(LIMIT, "no links in both directions", || {
         let found = [links(&nodes[0]), links(&nodes[1])];
         let (there, back) = (directions(&found[0]), directions(&found[1]));
         // What goes to one node comes from the other one.
@@ -163,7 +153,9 @@ fn links_go_both_ways_while_both_nodes_run() {
     // A link that is lost is listed no more.
     let survivor = nodes.remove(0);
     nodes.clear();
-    until("the links of a node that is gone stay", || links(&survivor).is_empty().then_some(()));
+    until(LIMIT, "the links of a node that is gone stay", || {
+        links(&survivor).is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -172,7 +164,7 @@ fn the_reply_has_the_shape_of_redis_cluster() {
     for version in ["2", "3"] {
         let shapes = [nodes[0].connect(), servers[0].connect()].map(|mut wire| {
             wire.call(&["HELLO", version]);
-            let entries = until("no links", || {
+            let entries = until(LIMIT, "no links", || {
                 let entries = entries(&mut wire);
                 (!entries.is_empty()).then_some(entries)
             });

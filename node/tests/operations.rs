@@ -8,26 +8,15 @@ mod support;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use support::process::{Process, terminate, until};
 use support::server::Server;
 use support::wire::{Tree, Wire};
 
 /// How long anything may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Asks again and again until the answer is there.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    while Instant::now() < deadline {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-    panic!("{what}: not within {LIMIT:?}");
-}
 
 fn text(wire: &mut Wire, words: &[&str]) -> String {
     match wire.call(words).tree {
@@ -84,14 +73,14 @@ fn connections_beyond_maxclients_are_told_so_and_closed() {
         let reply = wire.try_call(&[b"PING".to_vec()]).ok()?;
         (reply.raw == b"+PONG\r\n").then_some(wire)
     };
-    let mut first = until("a first client", connected);
-    let second = until("a second client", connected);
+    let mut first = until(LIMIT, "a first client", connected);
+    let second = until(LIMIT, "a second client", connected);
     let mut third = node.connect();
     let answer = third.read_to_close().unwrap();
     assert_eq!(answer, b"-ERR max number of clients reached\r\n");
     assert_ne!(info(&mut first, "rejected_connections"), "0");
     drop(second);
-    until("a place for another", connected);
+    until(LIMIT, "a place for another", connected);
 }
 
 #[test]
@@ -100,7 +89,7 @@ fn a_silent_client_is_closed_after_the_timeout_and_a_busy_one_is_not() {
     let (mut silent, mut busy) = (node.connect(), node.connect());
     assert_eq!(text(&mut silent, &["PING"]), "PONG");
     assert_eq!(text(&mut busy, &["CONFIG", "SET", "timeout", "1"]), "OK");
-    until("the silent client's end", || {
+    until(LIMIT, "the silent client's end", || {
         let clients = text(&mut busy, &["CLIENT", "LIST"]);
         (clients.lines().count() == 1).then_some(())
     });
@@ -124,7 +113,7 @@ fn a_client_that_does_not_take_its_replies_is_closed_at_the_limit() {
     let mut deaf = node.connect();
     let get: Vec<Vec<u8>> = vec![b"GET".to_vec(), b"large".to_vec()];
     deaf.send(&vec![get; 16]).unwrap();
-    until("the deaf client's end", || {
+    until(LIMIT, "the deaf client's end", || {
         (info(&mut admin, "client_output_buffer_limit_disconnections") == "2").then_some(())
     });
     assert_eq!(info(&mut admin, "connected_clients"), "1");
@@ -159,7 +148,7 @@ fn a_pause_of_writes_holds_writers_only_until_it_is_taken_back() {
     assert_eq!(text(&mut admin, &["CLIENT", "PAUSE", "60000", "WRITE"]), "OK");
     writer.send_raw(b"GET k\r\nSET k v\r\nGET k\r\n").unwrap();
     assert_eq!(writer.read().unwrap().tree, Tree::Null);
-    until("the writer waits", || (info(&mut admin, "blocked_clients") == "1").then_some(()));
+    until(LIMIT, "the writer waits", || (info(&mut admin, "blocked_clients") == "1").then_some(()));
     assert_eq!(admin.call(&["GET", "k"]).tree, Tree::Null);
     assert_eq!(text(&mut admin, &["CLIENT", "UNPAUSE"]), "OK");
     assert_eq!(writer.read().unwrap().raw, b"+OK\r\n");
@@ -207,7 +196,7 @@ fn figures_of_deadlines_and_of_compactions_are_measured() {
     for number in 0..8 {
         assert_eq!(text(&mut wire, &["SET", &format!("k{number}"), "v", "EX", "1000"]), "OK");
     }
-    let mean = until("the mean time to live is estimated", || {
+    let mean = until(LIMIT, "the mean time to live is estimated", || {
         let size = info(&mut wire, "db0");
         let mean: u64 = size.strip_prefix("keys=8,expires=8,avg_ttl=")?.parse().ok()?;
         (mean > 900_000).then_some(mean)
@@ -216,7 +205,7 @@ fn figures_of_deadlines_and_of_compactions_are_measured() {
     assert_eq!(info(&mut wire, "aof_last_rewrite_time_sec"), "-1");
     assert_eq!(info(&mut wire, "aof_current_rewrite_time_sec"), "-1");
     assert!(text(&mut wire, &["BGREWRITEAOF"]).contains("started"));
-    until("the log is compacted", || {
+    until(LIMIT, "the log is compacted", || {
         (info(&mut wire, "aof_last_rewrite_time_sec") != "-1").then_some(())
     });
     assert_eq!(info(&mut wire, "aof_rewrite_in_progress"), "0");
@@ -270,67 +259,50 @@ fn counters_count_and_begin_again_after_a_reset() {
     assert!(!all.contains("cmdstat_get") && !all.contains("errorstat_ERR"), "{all}");
 }
 
-/// A node whose end is looked at.
-struct Process(Child);
-
-impl Process {
-    fn start(directory: &Path) -> (Self, SocketAddr) {
-        let port = directory.join("port");
-        let _ = fs::remove_file(&port);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
-        command.args(["--port", "0", "--shards", "2", "--data-dir"]).arg(directory);
-        let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let port = until("a port", || fs::read_to_string(&port).ok()?.trim().parse().ok());
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        until("an answer", || {
-            let reply = Wire::try_connect(address).ok()?.try_call(&[b"PING".to_vec()]).ok()?;
-            (reply.raw == b"+PONG\r\n").then_some(())
-        });
-        (Process(child), address)
-    }
-
-    fn terminate(&self) {
-        let pid = self.0.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    }
-
-    fn end(mut self) -> ExitStatus {
-        until("the end of the node", || self.0.try_wait().unwrap())
-    }
+/// Starts a node whose end is looked at.
+fn start(directory: &Path) -> (Process, SocketAddr) {
+    let port = directory.join("port");
+    let _ = fs::remove_file(&port);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
+    command.args(["--port", "0", "--shards", "2", "--data-dir"]).arg(directory);
+    let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let port = until(LIMIT, "a port", || fs::read_to_string(&port).ok()?.trim().parse().ok());
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    until(LIMIT, "an answer", || {
+        let reply = Wire::try_connect(address).ok()?.try_call(&[b"PING".to_vec()]).ok()?;
+        (reply.raw == b"+PONG\r\n").then_some(())
+    });
+    (Process(child), address)
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It has ended already, unless the test failed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn end(mut node: Process) -> ExitStatus {
+    until(LIMIT, "the end of the node", || node.0.try_wait().unwrap())
 }
 
 #[test]
 fn a_node_that_is_told_to_stop_keeps_its_data_and_ends_without_error() {
     let directory = tempfile::tempdir().unwrap();
-    let (node, address) = Process::start(directory.path());
+    let (node, address) = start(directory.path());
     let (mut wire, mut idle) = (Wire::connect(address), Wire::connect(address));
     assert_eq!(text(&mut wire, &["SET", "key", "kept"]), "OK");
-    node.terminate();
+    terminate(&node.0);
     assert!(is_closed(&mut idle));
-    assert_eq!(node.end().code(), Some(0));
-    let (node, address) = Process::start(directory.path());
+    assert_eq!(end(node).code(), Some(0));
+    let (node, address) = start(directory.path());
     let mut wire = Wire::connect(address);
     assert_eq!(text(&mut wire, &["GET", "key"]), "kept");
     assert_eq!(text(&mut wire, &["SET", "key", "again"]), "OK");
     wire.send_raw(b"SHUTDOWN NOSAVE\r\n").unwrap();
     assert!(is_closed(&mut wire), "SHUTDOWN is not answered");
-    assert_eq!(node.end().code(), Some(0));
-    let (_node, address) = Process::start(directory.path());
+    assert_eq!(end(node).code(), Some(0));
+    let (_node, address) = start(directory.path());
     assert_eq!(text(&mut Wire::connect(address), &["GET", "key"]), "again");
 }
 
 #[test]
 fn a_second_node_on_the_same_data_says_so_and_ends() {
     let directory = tempfile::tempdir().unwrap();
-    let (_node, _) = Process::start(directory.path());
+    let (_node, _) = start(directory.path());
     let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
     command.args(["--port", "0", "--data-dir"]).arg(directory.path());
     let output = command.output().unwrap();

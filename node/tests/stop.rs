@@ -11,35 +11,24 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use distcache_recovery::{
     FrameBuilder, InspectionCopy, OpenMode, Operation, PartitionId, Record, StoredValue,
     UnixMillis, VerifyReport, open,
 };
 use support::cluster::{Node, start};
+use support::process::{Process, terminate, until};
 use support::text::show_tree;
 use support::wire::Wire;
 
 /// Longer than anything here takes, on a machine busy with a build.
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-}
-
 /// Sends SIGTERM, and returns the exit code.
-fn terminate(child: &mut Child) -> Option<i32> {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    until("the process does not end", || child.try_wait().unwrap()).code()
+fn stopped(child: &mut Child) -> Option<i32> {
+    terminate(child);
+    until(LIMIT, "the process does not end", || child.try_wait().unwrap()).code()
 }
 
 /// What `distcache-log verify` finds.
@@ -48,16 +37,6 @@ fn verify(data: &Path) -> VerifyReport {
     let report = copy.verify(|_| {}).unwrap();
     assert!(report.is_intact(), "{report:?}");
     report
-}
-
-/// A process that is ended with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 #[test]
@@ -71,12 +50,14 @@ fn a_node_that_waits_for_a_cluster_is_stopped_in_order() {
     let child = command.stderr(fs::File::create(&output).unwrap()).spawn().unwrap();
     let mut node = Process(child);
     let said = || fs::read_to_string(&output).unwrap();
-    until("the node does not wait", || said().contains("waiting for a cluster").then_some(()));
+    until(LIMIT, "the node does not wait", || {
+        said().contains("waiting for a cluster").then_some(())
+    });
     let port = fs::read_to_string(data.join("port")).unwrap().trim().parse().unwrap();
     let mut client = Wire::connect(([127, 0, 0, 1], port).into());
     assert!(show_tree(&client.call(&["GET", "key"]).tree).contains("LOADING"));
 
-    assert_eq!(terminate(&mut node.0), Some(0), "{}", said());
+    assert_eq!(stopped(&mut node.0), Some(0), "{}", said());
     assert_eq!(client.read_to_close().unwrap(), b"");
     for line in ["a signal stops the node", "INFO  stopped"] {
         assert!(said().contains(line), "no {line:?} in:\n{}", said());
@@ -95,8 +76,8 @@ fn a_member_that_waits_for_the_others_is_stopped_in_order_with_its_keys() {
     let mut nodes = start(2, &[]);
     for node in &nodes {
         let addr = node.client().parse().unwrap();
-        until("no client is accepted", || Wire::try_connect(addr).ok());
-        until("the cluster is not ready", || {
+        until(LIMIT, "no client is accepted", || Wire::try_connect(addr).ok());
+        until(LIMIT, "the cluster is not ready", || {
             let info = info(node);
             let lines = ["cluster_state:ok", "cluster_size:2", "cluster_partitions_moving:0"];
             lines.iter().all(|line| info.contains(line)).then_some(())
@@ -107,22 +88,22 @@ fn a_member_that_waits_for_the_others_is_stopped_in_order_with_its_keys() {
         assert_eq!(client.call(&["SET", &format!("key:{at}"), "value"]).raw, b"+OK\r\n");
     }
     for node in &mut nodes {
-        assert_eq!(terminate(&mut node.child), Some(0));
+        assert_eq!(stopped(&mut node.child), Some(0));
     }
 
     // With two nodes one votes, the one that leads: the other one cannot go on without it.
     let is_waiting = |node: &Node| node.said().contains("rebuilt from the operation log");
     nodes[1].start_again();
-    until("the node does not load its log", || is_waiting(&nodes[1]).then_some(()));
+    until(LIMIT, "the node does not load its log", || is_waiting(&nodes[1]).then_some(()));
     assert!(!nodes[1].said().contains("is up"), "{}", nodes[1].said());
-    assert_eq!(terminate(&mut nodes[1].child), Some(0), "{}", nodes[1].said());
+    assert_eq!(stopped(&mut nodes[1].child), Some(0), "{}", nodes[1].said());
     assert!(nodes[1].said().contains("INFO  stopped"), "{}", nodes[1].said());
     let report = verify(&nodes[1].data());
     assert!(report.is_clean_shutdown && report.records > 0, "{report:?}");
 
     nodes.iter_mut().for_each(Node::start_again);
     let addr = nodes[1].client().parse().unwrap();
-    until("keys are missing", || {
+    until(LIMIT, "keys are missing", || {
         let mut client = Wire::try_connect(addr).ok()?;
         let values = (0..KEYS).map(|at| client.call(&["GET", &format!("key:{at}")]).raw);
         values.into_iter().all(|value| value == b"$5\r\nvalue\r\n").then_some(())

@@ -75,7 +75,8 @@ pub struct RaftPart<'a> {
     content: Content<'a>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
 enum Content<'a> {
     Blank,
     Entry(&'a Entry),
@@ -349,20 +350,10 @@ impl Serialize for RaftPart<'_> {
             leader: RaftId,
             kind: &'static str,
             #[serde(skip_serializing_if = "Option::is_none")]
-            entry: Option<Own<'a>>,
-        }
-        #[derive(Serialize)]
-        #[serde(untagged)]
-        enum Own<'a> {
-            Entry(&'a Entry),
-            Membership(&'a Membership),
+            entry: Option<Content<'a>>,
         }
         let RaftLogId { leader, index } = self.log_id;
-        let entry = match self.content {
-            Content::Blank => None,
-            Content::Entry(entry) => Some(Own::Entry(entry)),
-            Content::Membership(membership) => Some(Own::Membership(membership)),
-        };
+        let entry = Some(self.content).filter(|content| !matches!(content, Content::Blank));
         let kind = self.kind();
         Shown { index, term: leader.term, leader: leader.node, kind, entry }.serialize(serializer)
     }

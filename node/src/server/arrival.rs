@@ -21,9 +21,12 @@ pub(super) fn awaited(session: &Session, args: Args<'_>) -> Option<Command> {
         return None;
     }
     let command = dispatch::find(args).ok().filter(|command| command.spec.accepts(args.len()))?;
-    let is_awaited = matches!(command.spec.run, Run::Keyspace(_))
-        && slots::first_slot(command, args).is_some_and(|slot| session.node.cluster.expects(slot));
-    is_awaited.then_some(command)
+    let runs_on_keys = matches!(command.spec.run, Run::Keyspace(_));
+    (runs_on_keys && is_expected(session, command, args)).then_some(command)
+}
+
+fn is_expected(session: &Session, command: Command, args: Args<'_>) -> bool {
+    slots::first_slot(command, args).is_some_and(|slot| session.node.cluster.expects(slot))
 }
 
 /// Runs a command whose keys arrive, or are just leaving, once that is over, and adds its reply.
@@ -46,7 +49,7 @@ pub(super) async fn wait(
         };
         let goes_on = match &tried {
             Ok(()) => false,
-            Err(error) => *error == try_again() || awaited(session, args).is_some(),
+            Err(error) => *error == try_again() || is_expected(session, command, args),
         };
         if !goes_on || Ticks::now().since(begun) >= ARRIVAL_WAIT_MAX {
             return tried;

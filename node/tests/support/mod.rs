@@ -9,6 +9,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod exposition;
+pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod text;

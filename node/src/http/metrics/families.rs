@@ -49,12 +49,12 @@ pub struct Families(Vec<MetricFamily>);
 impl Families {
     /// Adds a figure that only grows.
     pub fn counter(&mut self, name: &str, help: &str, value: impl Value) {
-        self.add(name, help, MetricType::COUNTER, vec![counter(value, &[])]);
+        self.add(name, help, MetricType::COUNTER, vec![metric(MetricType::COUNTER, value, &[])]);
     }
 
     /// Adds a figure that rises and falls.
     pub fn gauge(&mut self, name: &str, help: &str, value: impl Value) {
-        self.add(name, help, MetricType::GAUGE, vec![gauge(value, &[])]);
+        self.add(name, help, MetricType::GAUGE, vec![metric(MetricType::GAUGE, value, &[])]);
     }
 
     /// Adds a figure that only grows, for each value of a label.
@@ -65,9 +65,7 @@ impl Families {
         label: &str,
         values: impl IntoIterator<Item = (L, V)>,
     ) {
-        let one = |(of, value): (L, V)| counter(value, &[(label, of.as_ref())]);
-        let metrics = values.into_iter().map(one).collect();
-        self.add(name, help, MetricType::COUNTER, metrics);
+        self.add(name, help, MetricType::COUNTER, labelled(MetricType::COUNTER, label, values));
     }
 
     /// Adds a figure that rises and falls, for each value of a label.
@@ -78,14 +76,12 @@ impl Families {
         label: &str,
         values: impl IntoIterator<Item = (L, V)>,
     ) {
-        let one = |(of, value): (L, V)| gauge(value, &[(label, of.as_ref())]);
-        let metrics = values.into_iter().map(one).collect();
-        self.add(name, help, MetricType::GAUGE, metrics);
+        self.add(name, help, MetricType::GAUGE, labelled(MetricType::GAUGE, label, values));
     }
 
     /// Adds what is said in labels; the figure is 1.
     pub fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
-        self.add(name, help, MetricType::GAUGE, vec![gauge(true, labels)]);
+        self.add(name, help, MetricType::GAUGE, vec![metric(MetricType::GAUGE, true, labels)]);
     }
 
     fn add(&mut self, name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) {
@@ -111,19 +107,27 @@ impl Families {
     }
 }
 
-fn counter(value: impl Value, labels: &[(&str, &str)]) -> Metric {
-    let mut counter = Counter::default();
-    counter.set_value(value.value());
-    let mut metric = Metric::from_label(pairs(labels));
-    metric.set_counter(counter);
-    metric
+/// A metric for each value of a label.
+fn labelled<L: AsRef<str>, V: Value>(
+    kind: MetricType,
+    label: &str,
+    values: impl IntoIterator<Item = (L, V)>,
+) -> Vec<Metric> {
+    let one = |(of, value): (L, V)| metric(kind, value, &[(label, of.as_ref())]);
+    values.into_iter().map(one).collect()
 }
 
-fn gauge(value: impl Value, labels: &[(&str, &str)]) -> Metric {
-    let mut gauge = Gauge::default();
-    gauge.set_value(value.value());
+fn metric(kind: MetricType, value: impl Value, labels: &[(&str, &str)]) -> Metric {
     let mut metric = Metric::from_label(pairs(labels));
-    metric.set_gauge(gauge);
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value.value());
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value.value());
+        metric.set_gauge(gauge);
+    }
     metric
 }
 

@@ -305,8 +305,14 @@ fn cluster(figures: &Figures<'_>, families: &mut Families) {
             ("down", members(|status| matches!(status, Status::Down { .. }))),
         ],
     );
-    let served = parts(&view).served;
+    let Parts { served, receiving, giving } = parts(&view);
     families.gauge("distcache_cluster_partitions_served", "Partitions served here.", served);
+    families.gauges(
+        "distcache_cluster_moves",
+        "Partitions on their way to this node, and from it.",
+        "direction",
+        [("in", receiving), ("out", giving)],
+    );
     let first_slots = (0..distcache_protocol::slot::SLOTS).step_by(SLOTS_PER_PARTITION.into());
     let unserved = first_slots.filter(|slot| view.owner(*slot) == Owner::Nobody).count();
     families.gauge(
@@ -323,15 +329,7 @@ fn cluster(figures: &Figures<'_>, families: &mut Families) {
 }
 
 fn moves(figures: &Figures<'_>, families: &mut Families) {
-    let cluster = &figures.node.cluster;
-    let Parts { receiving, giving, .. } = parts(&cluster.view());
-    families.gauges(
-        "distcache_cluster_moves",
-        "Partitions on their way to this node, and from it.",
-        "direction",
-        [("in", receiving), ("out", giving)],
-    );
-    let [given, failed, bytes, frozen_max_us] = cluster.moves.read();
+    let [given, failed, bytes, frozen_max_us] = figures.node.cluster.moves.read();
     families.counters(
         "distcache_cluster_moves_ended_total",
         "Moves of partitions from this node that have ended.",
