@@ -68,8 +68,7 @@ impl Service for NodeService {
                 let executed = parts.workers.execute(from.address, body);
                 Box::pin(async move { executed.await.map(Bytes::from) })
             }
-            Class::Bulk => parts.target.handle(from.node, kind, body),
-            Class::Replication => Box::pin(std::future::ready(Err(unknown_kind(class, kind)))),
+            Class::Replication | Class::Bulk => parts.target.handle(from.node, class, kind, body),
         }
     }
 }

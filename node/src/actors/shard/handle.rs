@@ -13,6 +13,7 @@ use super::copying::CopyPartitions;
 use super::inbox::{Execute, Inbox, Notice};
 use super::moving::{Follow, Give, NextChunk, Receive, Wake};
 use super::{HandOver, Hold, Load, Release, RunTurn, Shard, Visit};
+use crate::actors::oplog::Waiter;
 use crate::cluster::moves::Assignment;
 use crate::cluster::table::MoveId;
 use crate::command::{Command, CommandError};
@@ -185,15 +186,17 @@ impl ShardHandle {
         Ok(self.address.send(message).await.map_err(|_| Stopped)??)
     }
 
-    /// Takes a chunk of a partition that this node gets.
+    /// Takes a chunk of a partition that this node gets. `synced` hears when it is on disk with
+    /// all before it, where there is a log.
     ///
     /// # Errors
     /// [`Stopped`]; the inner error gives the chunk back, which was not taken.
     pub async fn receive(
         &self,
         received: Received,
+        synced: Option<Waiter>,
     ) -> Result<Result<(), Box<Unreceived>>, Stopped> {
-        self.address.send(Receive { received }).await.map_err(|_| Stopped)
+        self.address.send(Receive { received, synced }).await.map_err(|_| Stopped)
     }
 
     /// Hands the journal over to the log, so that what follows in the log comes behind it.

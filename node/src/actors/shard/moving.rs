@@ -3,6 +3,7 @@
 use actix::{Context, Handler, Message, MessageResult};
 
 use super::Shard;
+use crate::actors::oplog::Waiter;
 use crate::cluster::fault;
 use crate::cluster::moves::Assignment;
 use crate::cluster::table::{MoveId, PartitionId};
@@ -44,6 +45,8 @@ pub(super) struct NextChunk {
 #[rtype(result = "Result<(), Box<Unreceived>>")]
 pub(super) struct Receive {
     pub(super) received: Received,
+    /// Who waits until this chunk and all before it are on disk.
+    pub(super) synced: Option<Waiter>,
 }
 
 impl Shard {
@@ -60,19 +63,28 @@ impl Shard {
         }
     }
 
-    fn receive(&mut self, received: Received) -> Result<(), Box<Unreceived>> {
+    fn receive(
+        &mut self,
+        message: Receive,
+        context: &mut Context<Self>,
+    ) -> Result<(), Box<Unreceived>> {
+        let Receive { received, synced } = message;
         if let Err(why) = self.state.moves.check(&received) {
             return Err(Box::new(Unreceived { why, received }));
         }
         self.void_copy(received.partition);
         let begins = self.state.moves.begins(&received);
         self.state.stage(&received);
-        if let Some(log) = &self.log {
+        if let Some(log) = self.log.clone() {
             if let Some(frame) = begins {
+                // The journal may say still that the partition has gone from here.
+                self.hand_over(context);
                 log.append(frame, None);
             }
-            if !received.frame.is_empty() {
-                log.append(received.frame, None);
+            match (received.frame, synced) {
+                (frame, Some(synced)) if frame.is_empty() => log.sync(synced),
+                (frame, None) if frame.is_empty() => {}
+                (frame, synced) => log.append(frame, synced),
             }
         }
         Ok(())
@@ -154,7 +166,7 @@ impl Handler<Receive> for Shard {
 
     fn handle(&mut self, message: Receive, context: &mut Context<Self>) -> Self::Result {
         self.run_turn(context);
-        let received = self.receive(message.received);
+        let received = self.receive(message, context);
         self.hold_back(context);
         MessageResult(received)
     }

@@ -5,9 +5,10 @@
 //!    change of what was copied already goes into the same stream.
 //! 2. [`target`] gives the chunks to the shard, which logs them and applies them to keys that
 //!    nobody sees (`shard::staging`).
-//! 3. When the cursor is through and the rest of the stream is short, the source's shard stops
-//!    executing commands of this one partition (it is *frozen*), the last chunk is sent, and the
-//!    target answers when everything is on its disk.
+//! 3. When the cursor is through, what follows goes on another connection, ahead of the copies of
+//!    other partitions, and the target syncs what it has. Then the source's shard stops executing
+//!    commands of this one partition (it is *frozen*), the last chunk is sent, and the target
+//!    answers when everything is on its disk.
 //! 4. The source proposes `Switch`: the point of decision. Without an answer in time it proposes
 //!    `CancelMove`. It goes on with the partition, or gives it up, by which of the two it has
 //!    applied, and by nothing else.
@@ -23,8 +24,13 @@ use super::table::{
     Epoch, MoveId, MovePhase, NodeId, Partition, PartitionId, StreamSequence, Then,
 };
 
-/// Number of the requests, in class Bulk, that carry a [`Chunk`].
+/// Number of the requests, in class Bulk, that carry a [`Chunk`] of a copy.
 pub const CHUNK: Kind = Kind::new(1);
+
+/// Number of the requests, in class Replication, that carry a [`Chunk`] behind the copy: no copy
+/// of another partition keeps a frozen one waiting there. Each is sent when the one before it is
+/// answered.
+pub const TAIL: Kind = Kind::new(2);
 
 /// Bytes before a chunk's records.
 const HEADER_BYTES: usize = 2 + 8 + 8 + 8 + 4 + 1;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use distcache_recovery::FrameBuilder;
 
-use super::{CHUNK, Chunk};
+use super::{CHUNK, Chunk, TAIL};
 use crate::actors::shard::GivenChunk;
 use crate::clock::{self, Ticks};
 use crate::cluster::bus::{Bus, BusError, Class};
@@ -150,6 +150,7 @@ impl Source {
             figures.bytes += frame.len() as u64;
             self.node.cluster.moves.set_sent(partition, Some(figures.bytes));
             if is_drained {
+                fault::reach("source.frozen");
                 // The target serves the partition once it is decided: it must be safe there.
                 stream.send(&frame, Ask::LastSynced).await?;
                 break;
@@ -161,12 +162,11 @@ impl Source {
             if is_through && freeze == Freeze::No {
                 if permit.is_none() {
                     permit = self.freezing.acquire().await.ok();
+                    stream.begin_tail().await?;
                     // Nearly all is on disk then, and clients wait for the rest only.
                     stream.send(&FrameBuilder::default(), Ask::Synced).await?;
-                    stream.wait().await?;
                     continue;
                 }
-                stream.wait().await?;
                 freeze = Freeze::Yes;
                 figures.frozen = Some(Ticks::now());
             } else if frame.is_empty() {
@@ -174,8 +174,6 @@ impl Source {
                 clock::sleep(Duration::from_millis(1)).await;
             }
         }
-        fault::reach("source.frozen");
-        stream.wait().await?;
         figures.acknowledged = Some(Ticks::now());
         fault::reach("source.acknowledged");
         let (from, to) = (self.consensus.node(), target);
@@ -229,11 +227,13 @@ fn of_shard(error: impl ToString) -> Failure {
     Failure::Shard(error.to_string())
 }
 
-/// The chunks on their way to the target: several at a time, in order.
+/// The chunks on their way to the target, in order: several at a time, and one behind the other
+/// once the copy is through.
 struct Stream<'a> {
     bus: &'a Bus,
     giving: Giving,
     next_index: u64,
+    is_tail: bool,
     /// Requests that are not answered, with their lengths.
     sent: VecDeque<(Answer, usize)>,
     sent_bytes: usize,
@@ -241,7 +241,8 @@ struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     fn new(bus: &'a Bus, giving: Giving) -> Self {
-        Stream { bus, giving, next_index: 0, sent: VecDeque::new(), sent_bytes: 0 }
+        let (sent, sent_bytes) = (VecDeque::new(), 0);
+        Stream { bus, giving, next_index: 0, is_tail: false, sent, sent_bytes }
     }
 
     /// Sends a chunk, once there is room for it.
@@ -266,6 +267,11 @@ impl<'a> Stream<'a> {
     }
 
     async fn request(&mut self, body: Vec<u8>) -> Result<(), BusError> {
+        if self.is_tail {
+            let (target, body) = (self.giving.target, Bytes::from(body));
+            let called = self.bus.call(target, Class::Replication, TAIL, body, MOVE_CHUNK_TIMEOUT);
+            return called.await.map(drop);
+        }
         while self.sent_bytes > MOVE_WINDOW_BYTES {
             self.answered().await?;
         }
@@ -292,11 +298,13 @@ impl<'a> Stream<'a> {
         answer.await.map(drop)
     }
 
-    /// Waits for all answers.
-    async fn wait(&mut self) -> Result<(), BusError> {
+    /// Waits for all answers. What is sent from now on goes ahead of other partitions' copies, and
+    /// is answered when [`send`](Stream::send) returns.
+    async fn begin_tail(&mut self) -> Result<(), BusError> {
         while !self.sent.is_empty() {
             self.answered().await?;
         }
+        self.is_tail = true;
         Ok(())
     }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use distcache_recovery::FrameBuilder;
+use tokio::sync::oneshot;
 
-use super::{CHUNK, Chunk};
+use super::{CHUNK, Chunk, TAIL};
+use crate::actors::shard::Stopped;
 use crate::clock::{self, Ticks};
 use crate::cluster::bus::{Class, Handling, Kind, unknown_kind};
 use crate::cluster::fault;
@@ -36,12 +38,19 @@ impl Target {
         Target { node, consensus, cut: Mutex::default() }
     }
 
-    /// Handles a request of class Bulk. Requests of one node come one after the other.
-    pub fn handle(self: &Arc<Self>, from: NodeId, kind: Kind, body: Bytes) -> Handling {
+    /// Handles a request of class Bulk or Replication that brings a chunk. Those of class Bulk come
+    /// one after the other, so none of them may wait for the disk.
+    pub fn handle(
+        self: &Arc<Self>,
+        from: NodeId,
+        class: Class,
+        kind: Kind,
+        body: Bytes,
+    ) -> Handling {
         let target = self.clone();
         Box::pin(async move {
-            if kind != CHUNK {
-                return Err(unknown_kind(Class::Bulk, kind));
+            if !matches!((class, kind), (Class::Bulk, CHUNK) | (Class::Replication, TAIL)) {
+                return Err(unknown_kind(class, kind));
             }
             target.receive(from, &body).await.map(|()| Bytes::new())
         })
@@ -55,13 +64,15 @@ impl Target {
             FrameBuilder::from_records(&records, chunk.count, chunk.partition, databases)
                 .map_err(|error| format!("a chunk of partition {}: {error}", chunk.partition))?;
         let Chunk { partition, move_id, index, last, sync, .. } = chunk;
+        let is_synced = sync && self.node.log.is_some() && !fault::is_off("target-sync");
         let mut received = Received { partition, move_id, index, from, frame };
         let shard = self.node.shard_of(partition.0 * SLOTS_PER_PARTITION);
         let begun = Ticks::now();
-        loop {
-            let taken = shard.receive(received).await.map_err(|stopped| stopped.to_string())?;
-            match taken {
-                Ok(()) => break,
+        let on_disk = loop {
+            let (synced, on_disk) = is_synced.then(oneshot::channel).unzip();
+            let taken = shard.receive(received, synced).await;
+            match taken.map_err(|stopped| stopped.to_string())? {
+                Ok(()) => break on_disk,
                 // The source has applied the entry that begins the move, and this node not yet.
                 Err(unreceived)
                     if matches!(unreceived.why, Unreceivable::UnknownMove(_))
@@ -73,13 +84,13 @@ impl Target {
                 }
                 Err(unreceived) => return Err(unreceived.why.to_string()),
             }
-        }
+        };
         fault::reach("target.received");
         if last {
             fault::reach("target.last");
         }
-        if sync && self.node.log.is_some() && !fault::is_off("target-sync") {
-            self.node.sync_log().await?;
+        if let Some(on_disk) = on_disk {
+            on_disk.await.unwrap_or_else(|_| Err(Stopped.to_string()))?;
         }
         if last {
             self.node.cluster.expect(partition);
