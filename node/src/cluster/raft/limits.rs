@@ -43,6 +43,12 @@ pub const SENT_ENTRIES_MAX: u64 = 64;
 /// Bytes of entries after which a reading of the log ends.
 pub const READ_BYTES: usize = 1 << 20;
 
+/// Entries at the log's end that are in memory, too.
+pub const RECENT_ENTRIES: usize = 256;
+
+/// Bytes that these have as they are stored, at most.
+pub const RECENT_BYTES: usize = 1 << 20;
+
 /// Changes and readings that wait for the disk before others wait for a place.
 pub const DISK_QUEUE: usize = 256;
 

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use distcache_recovery::raft_db::Note;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
@@ -14,23 +15,32 @@ use super::TypeConfig;
 use super::codec::{decode, encode};
 use super::disk::Disk;
 use super::limits::READ_BYTES;
+use super::recent::Recent;
 use crate::cluster::table::NodeId;
 
 type Entry = openraft::Entry<TypeConfig>;
 type Failure = StorageError<NodeId>;
 
-/// The log on disk; clones share it.
+/// The log on disk, with its end in memory; clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct LogStore {
     disk: Disk,
+    recent: Arc<Mutex<Recent>>,
 }
 
 impl LogStore {
     pub(super) fn new(disk: Disk) -> Self {
-        LogStore { disk }
+        LogStore { disk, recent: Arc::default() }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self, from: u64, to: u64, budget: usize) -> io::Result<Vec<Entry>> {
+        if let Some(entries) = self.recent().read(from, to, budget) {
+            return Ok(entries);
+        }
         let stored = self.disk.run(move |raft| Ok(raft.db.entries(from, to, budget)?)).await?;
         stored.iter().map(|bytes| decode(bytes)).collect()
     }
@@ -113,7 +123,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId<NodeId>>) -> Result<(), Failure> {
-        self.set_note(Note::Committed, &committed).await.map_err(write_failed)
+        // It only saves time at a start, so nothing waits for it. If it fails, the next change
+        // fails and says why.
+        let bytes = encode(&committed).map_err(write_failed)?;
+        let noted = self.disk.submit(move |raft| drop(raft.db.set_note(Note::Committed, &bytes)));
+        noted.await.map_err(write_failed)
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId<NodeId>>, Failure> {
@@ -134,13 +148,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let (mut first, mut encoded) = (None, Vec::new());
         for entry in entries {
             first = first.or(Some(entry.log_id.index));
-            encoded.push(encode(&entry).map_err(write_failed)?);
+            let bytes = encode(&entry).map_err(write_failed)?;
+            self.recent().append(entry, bytes.len());
+            encoded.push(bytes);
         }
         let Some(first) = first else {
             callback.log_io_completed(Ok(()));
             return Ok(());
         };
-        // Whoever reads after this reads behind it in the queue, and so sees the entries.
+        // What is not in memory any more is read behind this in the queue, and so seen.
         let submitted = self.disk.submit(move |raft| {
             let appended = raft.db.append(first, &encoded);
             callback.log_io_completed(appended.map_err(io::Error::other));
@@ -149,11 +165,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId<NodeId>) -> Result<(), Failure> {
+        self.recent().truncate(log_id.index);
         let truncated = self.disk.run(move |raft| Ok(raft.db.truncate(log_id.index)?)).await;
         truncated.map_err(write_failed)
     }
 
     async fn purge(&mut self, log_id: LogId<NodeId>) -> Result<(), Failure> {
+        self.recent().purge(log_id.index);
         let note = encode(&log_id).map_err(write_failed)?;
         let purged = self.disk.run(move |raft| Ok(raft.db.purge(log_id.index, &note)?)).await;
         purged.map_err(write_failed)

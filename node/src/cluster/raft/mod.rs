@@ -18,6 +18,7 @@ mod machine;
 pub mod memory_transport;
 mod network;
 mod proposals;
+mod recent;
 mod standing;
 #[cfg(test)]
 mod tests;
