@@ -34,6 +34,7 @@ use distcache_protocol::slot::slot_of;
 use support::text::{parse_request, show_tree};
 use support::wire::Wire;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 /// What a node does with batches that are sent to it.
 #[derive(Clone, Copy, PartialEq)]
@@ -242,7 +243,9 @@ fn the_bus_is_a_way_to_other_nodes() {
                     cluster: Some(ClusterId(7)),
                     secret: None,
                 };
-                let bus = Bus::start(config, listener, Arc::new(Answering(workers))).unwrap();
+                let bus =
+                    Bus::start(config, listener, Arc::new(Answering(workers)), Handle::current())
+                        .unwrap();
                 sender.send((NodeId(number), address, bus)).unwrap();
                 std::future::pending::<()>().await;
             });

@@ -157,6 +157,7 @@ mod tests {
 
     use distcache_recovery::raft_directory::RaftDirectory;
     use tempfile::TempDir;
+    use tokio::runtime::Handle;
     use tokio::sync::watch;
 
     use super::*;
@@ -214,7 +215,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let (node, incarnation) = (NodeId(id), Incarnation(id));
         let config = BusConfig { node, incarnation, cluster: None, secret: None };
-        let bus = Bus::start(config, listener, service).unwrap();
+        let bus = Bus::start(config, listener, service, Handle::current()).unwrap();
         links.connect(bus.clone());
         let announcement = Announcement {
             incarnation,

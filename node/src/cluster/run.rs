@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle};
 use distcache_recovery::raft_directory::{RaftDirectory, RaftDirectoryError};
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
 use super::addresses;
@@ -70,7 +71,8 @@ pub struct ClusterPart {
     consensus: Consensus,
     membership: MembershipHandle,
     lease: watch::Receiver<Lease>,
-    /// Bus and consensus run here, each alone: commands for other nodes must delay no heartbeat.
+    /// The bus runs here, and consensus with the calls of class control: commands for other nodes
+    /// must delay no heartbeat.
     _threads: [Arbiter; 2],
 }
 
@@ -109,8 +111,10 @@ impl ClusterPart {
             secret: config.cluster_secret.as_ref().and_then(|secret| Secret::new(secret.reveal())),
         };
         let for_service = service.clone();
-        let bus =
-            on(for_bus, async move { Bus::start(bus_config, listener, for_service) }).await??;
+        let control = on(for_consensus, async { Handle::current() }).await?;
+        let starting =
+            on(for_bus, async move { Bus::start(bus_config, listener, for_service, control) });
+        let bus = starting.await??;
         links.connect(bus.clone());
         let workers = Arc::new(Workers::new(node.clone(), arbiters));
         let target = Arc::new(Target::new(node.clone(), consensus.clone()));

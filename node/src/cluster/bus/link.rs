@@ -68,7 +68,7 @@ impl Link {
         let (queue, calls) = mpsc::channel(CALLS_MAX);
         let waiting = Arc::<Waiting>::default();
         let task = Task { peer, class, shared: shared.clone(), waiting: waiting.clone(), address };
-        shared.runtime.spawn(task.run(calls));
+        shared.runtime_of(class).spawn(task.run(calls));
         Arc::new(Link {
             peer,
             class,

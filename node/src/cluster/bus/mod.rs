@@ -5,8 +5,9 @@
 //! call, and again at the next call after it was lost, with growing pauses in which calls fail at
 //! once. Many calls share it; replies come in any order.
 //!
-//! All tasks run on the runtime on which [`Bus::start`] was called; calls may come from any. The
-//! rules of who talks to whom, and the bytes, are in [`distcache_protocol::peer`].
+//! Connections of class control have their tasks on a runtime of their own, all others on the one
+//! on which [`Bus::start`] was called; calls may come from any. The rules of who talks to whom, and
+//! the bytes, are in [`distcache_protocol::peer`].
 //!
 //! Modules in reading order: this one, `service`, `error`, `link` and `dial` (calling),
 //! `serve` and `admission` (answering), `wire`, `backoff`, `open` (what is open), [`limits`].
@@ -73,6 +74,8 @@ struct Shared {
     cluster: Mutex<Option<ClusterId>>,
     service: Arc<dyn Service>,
     runtime: Handle,
+    /// For connections of class control.
+    control: Handle,
     peers: Mutex<HashMap<NodeId, Peer>>,
     admissions: Mutex<Admissions>,
     open: OpenLinks,
@@ -89,7 +92,7 @@ struct Peer {
 
 impl Bus {
     /// Starts answering on `listener`, and makes calls possible. Must be called on the runtime
-    /// that shall do the work.
+    /// that shall do the work, but for that of class control, which is done on `control`.
     ///
     /// # Errors
     /// The runtime does not take the listener.
@@ -97,10 +100,11 @@ impl Bus {
         config: BusConfig,
         listener: std::net::TcpListener,
         service: Arc<dyn Service>,
+        control: Handle,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        let shared = Shared::new(config, service);
+        let shared = Shared::new(config, service, control);
         let serving = Serving::new(shared.clone());
         tokio::spawn(serve::accept(listener, serving));
         Ok(Bus(shared))
@@ -109,7 +113,7 @@ impl Bus {
     /// Makes calls possible, and answers none: for a tool that is no node. Must be called on the
     /// runtime that shall do the work.
     pub fn client(config: BusConfig) -> Self {
-        Bus(Shared::new(config, Arc::new(Nobody)))
+        Bus(Shared::new(config, Arc::new(Nobody), Handle::current()))
     }
 
     /// Says which cluster this node is in, once it has joined one. Connections that there are
@@ -229,7 +233,7 @@ impl Service for Nobody {
 }
 
 impl Shared {
-    fn new(config: BusConfig, service: Arc<dyn Service>) -> Arc<Self> {
+    fn new(config: BusConfig, service: Arc<dyn Service>, control: Handle) -> Arc<Self> {
         Arc::new(Shared {
             node: config.node,
             incarnation: config.incarnation,
@@ -237,6 +241,7 @@ impl Shared {
             cluster: Mutex::new(config.cluster),
             service,
             runtime: Handle::current(),
+            control,
             peers: Mutex::default(),
             admissions: Mutex::default(),
             open: OpenLinks::default(),
@@ -244,6 +249,14 @@ impl Shared {
             serving: watch::Sender::new(0),
             warned: Mutex::default(),
         })
+    }
+
+    /// Where the tasks of a connection run.
+    fn runtime_of(&self, class: Class) -> &Handle {
+        match class {
+            Class::Control => &self.control,
+            Class::Replication | Class::Bulk => &self.runtime,
+        }
     }
 
     /// Returns what this node brings to a handshake.

@@ -48,7 +48,7 @@ pub(super) async fn accept(listener: TcpListener, serving: Serving) {
     }
 }
 
-/// Serves one connection to its end.
+/// Greets whoever connects, and serves it where its class is served.
 async fn serve(
     mut stream: TcpStream,
     address: SocketAddr,
@@ -61,16 +61,33 @@ async fn serve(
     let admitted = clock::within(Some(HANDSHAKE_TIMEOUT), admitting).await;
     drop(permit);
     let Some(Some((established, admission))) = admitted else { return };
+    let runtime = shared.runtime_of(established.class).clone();
+    runtime.spawn(converse((stream, input), address, serving, established, admission));
+}
+
+/// Serves a connection to its end.
+async fn converse(
+    (stream, input): (TcpStream, BytesMut),
+    address: SocketAddr,
+    serving: Serving,
+    established: Established,
+    admission: Admission,
+) {
+    let shared = &serving.0;
     let (node, class, number) = (established.peer.node, established.class, admission.number);
     let peer = PeerIdentity::new(&established.peer, address);
     let connection = Connection { peer, class, room: admission.room, shared: shared.clone() };
-    let (reading, writing) = stream.into_split();
-    let decoder = Decoder::new(established.version, class, Receives::Requests);
-    let reader = FrameReader::new(reading, input, decoder);
-    let writer = FrameWriter::new(writing, established.version);
-    let _open = shared.open.add(Direction::From, peer.node, writer.sending());
+    let running = async {
+        // The runtime of this task is not the one that accepted it.
+        let (reading, writing) = TcpStream::from_std(stream.into_std()?)?.into_split();
+        let decoder = Decoder::new(established.version, class, Receives::Requests);
+        let reader = FrameReader::new(reading, input, decoder);
+        let writer = FrameWriter::new(writing, established.version);
+        let _open = shared.open.add(Direction::From, peer.node, writer.sending());
+        connection.run(reader, writer).await
+    };
     let ended = tokio::select! {
-        ended = connection.run(reader, writer) => ended,
+        ended = running => ended,
         _ = admission.replaced => Err(io::Error::other("another connection of it took its place")),
     };
     locked(&shared.admissions).release(node, class, number);

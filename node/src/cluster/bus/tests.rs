@@ -10,6 +10,7 @@ use distcache_protocol::peer::frame::HEADER_BYTES;
 use distcache_protocol::peer::{Frame, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::limits::{
@@ -81,7 +82,7 @@ fn start_at(config: BusConfig, address: SocketAddr) -> TestNode {
     let (gate, seen) = (Arc::new(Semaphore::new(0)), Arc::default());
     let service = TestService { gate: gate.clone(), seen: Arc::clone(&seen) };
     let id = config.node;
-    let bus = Bus::start(config, listener, Arc::new(service)).unwrap();
+    let bus = Bus::start(config, listener, Arc::new(service), Handle::current()).unwrap();
     TestNode { bus, id, address, gate, seen }
 }
 
