@@ -459,6 +459,9 @@ fn a_client_that_knows_the_slots_waits_for_keys_that_are_arriving_and_not_for_ot
     (now.primary, now.joining) = (Some(NodeId(1)), None);
     cluster.tell(1);
     assert_eq!(waiting.join().unwrap(), "nil");
+    let told = call(&mut Wire::connect(cluster.directs[0]), "INFO commandstats");
+    assert!(told.contains("cmdstat_get:calls=1,"), "{told}");
+    assert!(told.contains("rejected_calls=2,failed_calls=0"), "each refusal once: {told}");
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn is_expected(session: &Session, command: Command, args: Args<'_>) -> bool {
 }
 
 /// Runs a command whose keys arrive, or are just leaving, once that is over, and adds its reply.
+/// Counts what became of it.
 pub(super) async fn wait(
     session: &mut Session,
     command: Command,
@@ -39,7 +40,10 @@ pub(super) async fn wait(
     let (begun, before) = (Ticks::now(), output.len());
     loop {
         session.refresh_view();
-        let tried = match slots::place(session, command, args) {
+        let tried_at = Ticks::now();
+        let placed = slots::place(session, command, args);
+        let is_here = placed == Ok(Placement::Here);
+        let tried = match placed {
             Ok(Placement::Here) => {
                 let Session { database, version, ref node, .. } = *session;
                 run_on_keys(node, Origin { database, version }, command, args, output).await
@@ -52,6 +56,14 @@ pub(super) async fn wait(
             Err(error) => *error == try_again() || is_expected(session, command, args),
         };
         if !goes_on || Ticks::now().since(begun) >= ARRIVAL_WAIT_MAX {
+            let commands = &session.node.commands;
+            match !is_here || tried == Err(try_again()) {
+                true => commands.rejected(command.index),
+                false => {
+                    let raw_ticks = Ticks::now().raw_since(tried_at);
+                    commands.executed(command.index, raw_ticks, tried.is_err());
+                }
+            }
             return tried;
         }
         output.truncate(before);

@@ -461,8 +461,9 @@ impl Connection {
                 Ok(()) => return,
                 Err(last) => error = last,
             }
+        } else {
+            self.session.node.commands.rejected(command.index);
         }
-        self.session.node.commands.rejected(command.index);
         self.session.node.errors.count(&error);
         error.write(&mut self.output);
     }

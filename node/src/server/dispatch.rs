@@ -2,6 +2,7 @@
 
 use distcache_protocol::slot::slot_of;
 
+use super::arrival;
 use super::session::Session;
 use super::slots::{self, Placement};
 use crate::cluster::table::NodeId;
@@ -45,8 +46,12 @@ pub fn admit(session: &Session, args: Args<'_>) -> Result<(Command, Route), Comm
         return Err(CommandError::Other(text.into()));
     }
     if session.minds_slots {
-        let placed = slots::place(session, command, args)
-            .inspect_err(|_| session.node.commands.rejected(command.index))?;
+        let placed = slots::place(session, command, args).inspect_err(|_| {
+            // What waits for its keys is counted when it is known what becomes of it.
+            if arrival::awaited(session, args).is_none() {
+                session.node.commands.rejected(command.index);
+            }
+        })?;
         match placed {
             Placement::Here => {}
             Placement::On(node) => return Ok((command, Route::OnNode(node))),
