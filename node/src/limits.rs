@@ -159,6 +159,13 @@ pub const MOVES_FROZEN_MAX: usize = 2;
 /// Bytes of chunks that have not arrived whole, of all moves to a node.
 pub const MOVES_CUT_BYTES_MAX: usize = 2 << 30;
 
+/// Bytes of copies that a node takes while what came of another partition is brought to its disk;
+/// then they rest.
+pub const MOVES_BESIDE_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long they rest at most.
+pub const MOVES_REST_MAX: Duration = Duration::from_secs(4);
+
 /// How long a node that is to receive a partition may take to hear so from the table.
 pub const MOVE_KNOWN_WITHIN: Duration = Duration::from_secs(2);
 
@@ -174,5 +181,6 @@ pub const MOVE_CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a value may change while it is copied in pieces before its writers wait.
 pub const MOVE_RESTARTS_MAX: u32 = 3;
 
+const _: () = assert!(MOVES_REST_MAX.as_millis() * 2 < MOVE_CHUNK_TIMEOUT.as_millis());
 const _: () =
     assert!(MOVE_REQUEST_BYTES_MAX < distcache_protocol::limits::PEER_DATA_BODY_BYTES_MAX);

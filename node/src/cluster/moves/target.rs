@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use distcache_recovery::FrameBuilder;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{CHUNK, Chunk, TAIL};
 use crate::actors::shard::Stopped;
@@ -17,12 +17,27 @@ use crate::cluster::fault;
 use crate::cluster::raft::Consensus;
 use crate::cluster::table::{MoveId, NodeId, PartitionId};
 use crate::keyspace::SLOTS_PER_PARTITION;
-use crate::limits::{MOVE_KNOWN_WITHIN, MOVES_CUT_BYTES_MAX};
+use crate::limits::{
+    MOVE_KNOWN_WITHIN, MOVES_BESIDE_BYTES_MAX, MOVES_CUT_BYTES_MAX, MOVES_REST_MAX,
+};
 use crate::node::Node;
 use crate::shard::staging::{Received, Unreceivable};
 
 /// How long to wait before the shard is asked again whether it has heard of a move.
 const ASK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Lets a copy wait while there is enough beside a partition that is brought to the disk.
+async fn rest(beside: &watch::Sender<Beside>, bytes: usize) {
+    let mut seen = beside.subscribe();
+    let may_come = seen.wait_for(|beside| beside.bytes < MOVES_BESIDE_BYTES_MAX);
+    // It goes on after that time, too: the source must not give up.
+    let _ = clock::within(Some(MOVES_REST_MAX), may_come).await;
+    beside.send_if_modified(|beside| {
+        beside.bytes += if beside.partitions > 0 { bytes } else { 0 };
+        // Nobody waits for there to be more.
+        false
+    });
+}
 
 /// Takes what other nodes send of partitions that this one is to get.
 pub struct Target {
@@ -30,12 +45,44 @@ pub struct Target {
     consensus: Consensus,
     /// Chunks that take several requests, until they are whole.
     cut: Mutex<HashMap<(PartitionId, MoveId), Vec<u8>>>,
+    beside: watch::Sender<Beside>,
+}
+
+/// What copies bring while a partition's end is brought to the disk. They rest when it is much: a
+/// frozen partition would wait until that is on the disk as well.
+#[derive(Debug, Default)]
+struct Beside {
+    /// Partitions that are brought to the disk.
+    partitions: usize,
+    /// Bytes of copies that came since there are any.
+    bytes: usize,
+}
+
+/// Counts a partition that is brought to the disk.
+struct Syncing<'a>(&'a watch::Sender<Beside>);
+
+impl<'a> Syncing<'a> {
+    fn begin(beside: &'a watch::Sender<Beside>) -> Self {
+        beside.send_modify(|beside| beside.partitions += 1);
+        Syncing(beside)
+    }
+}
+
+impl Drop for Syncing<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|beside| {
+            beside.partitions -= 1;
+            if beside.partitions == 0 {
+                beside.bytes = 0;
+            }
+        });
+    }
 }
 
 impl Target {
     /// Returns the receiving side of a node.
     pub fn new(node: Arc<Node>, consensus: Consensus) -> Self {
-        Target { node, consensus, cut: Mutex::default() }
+        Target { node, consensus, cut: Mutex::default(), beside: watch::Sender::default() }
     }
 
     /// Handles a request of class Bulk or Replication that brings a chunk. Those of class Bulk come
@@ -52,6 +99,9 @@ impl Target {
             if !matches!((class, kind), (Class::Bulk, CHUNK) | (Class::Replication, TAIL)) {
                 return Err(unknown_kind(class, kind));
             }
+            if class == Class::Bulk {
+                rest(&target.beside, body.len()).await;
+            }
             target.receive(from, &body).await.map(|()| Bytes::new())
         })
     }
@@ -64,6 +114,7 @@ impl Target {
             FrameBuilder::from_records(&records, chunk.count, chunk.partition, databases)
                 .map_err(|error| format!("a chunk of partition {}: {error}", chunk.partition))?;
         let Chunk { partition, move_id, index, last, sync, .. } = chunk;
+        let _syncing = sync.then(|| Syncing::begin(&self.beside));
         let is_synced = sync && self.node.log.is_some() && !fault::is_off("target-sync");
         let mut received = Received { partition, move_id, index, from, frame };
         let shard = self.node.shard_of(partition.0 * SLOTS_PER_PARTITION);
@@ -130,5 +181,43 @@ impl Target {
         }
         cut.entry((partition, move_id)).or_default().extend_from_slice(records);
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn is_ready(future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+        future.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[tokio::test]
+    async fn copies_rest_when_much_came_beside_a_partition_that_is_synced() {
+        let beside = watch::Sender::<Beside>::default();
+        rest(&beside, 10 * MOVES_BESIDE_BYTES_MAX).await;
+        assert_eq!(beside.borrow().bytes, 0, "nothing is synced");
+        let (first, second) = (Syncing::begin(&beside), Syncing::begin(&beside));
+        rest(&beside, MOVES_BESIDE_BYTES_MAX - 1).await;
+        rest(&beside, 1).await;
+        let mut copy = pin!(rest(&beside, 1));
+        assert!(!is_ready(copy.as_mut()));
+        drop(first);
+        assert!(!is_ready(copy.as_mut()), "another one is still synced");
+        drop(second);
+        assert!(is_ready(copy.as_mut()));
+        assert_eq!(beside.borrow().bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn copies_do_not_rest_for_ever() {
+        let beside = watch::Sender::<Beside>::default();
+        let _syncing = Syncing::begin(&beside);
+        rest(&beside, MOVES_BESIDE_BYTES_MAX).await;
+        rest(&beside, 1).await;
+        assert_eq!(beside.borrow().bytes, MOVES_BESIDE_BYTES_MAX + 1);
     }
 }
