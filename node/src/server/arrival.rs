@@ -17,12 +17,18 @@ use crate::limits::{ARRIVAL_PAUSE, ARRIVAL_WAIT_MAX};
 
 /// The command, if its keys are about to arrive and its client would be sent elsewhere for them.
 pub(super) fn awaited(session: &Session, args: Args<'_>) -> Option<Command> {
-    if session.access != Access::Direct || !session.authenticated {
+    if !session.authenticated {
         return None;
     }
     let command = dispatch::find(args).ok().filter(|command| command.spec.accepts(args.len()))?;
-    let runs_on_keys = matches!(command.spec.run, Run::Keyspace(_));
-    (runs_on_keys && is_expected(session, command, args)).then_some(command)
+    is_awaited(session, command, args).then_some(command)
+}
+
+/// The same, of a command that the client may run.
+pub(super) fn is_awaited(session: &Session, command: Command, args: Args<'_>) -> bool {
+    session.access == Access::Direct
+        && matches!(command.spec.run, Run::Keyspace(_))
+        && is_expected(session, command, args)
 }
 
 fn is_expected(session: &Session, command: Command, args: Args<'_>) -> bool {
@@ -56,13 +62,10 @@ pub(super) async fn wait(
             Err(error) => *error == try_again() || is_expected(session, command, args),
         };
         if !goes_on || Ticks::now().since(begun) >= ARRIVAL_WAIT_MAX {
-            let commands = &session.node.commands;
-            match !is_here || tried == Err(try_again()) {
-                true => commands.rejected(command.index),
-                false => {
-                    let raw_ticks = Ticks::now().raw_since(tried_at);
-                    commands.executed(command.index, raw_ticks, tried.is_err());
-                }
+            if is_here && tried != Err(try_again()) {
+                session.note_run(command, args, tried_at, tried.is_err());
+            } else {
+                session.node.commands.rejected(command.index);
             }
             return tried;
         }

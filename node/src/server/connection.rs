@@ -282,14 +282,9 @@ impl Connection {
         } else {
             result
         };
-        let node = &self.session.node;
-        let raw_ticks = Ticks::now().raw_since(start);
-        node.commands.executed(command.index, raw_ticks, result.is_err());
-        if raw_ticks >= node.monitor.threshold() {
-            node.monitor.note(self.session.id, command, args, raw_ticks);
-        }
+        self.session.note_run(command, args, start, result.is_err());
         if let Err(error) = result {
-            node.errors.count(&error);
+            self.session.node.errors.count(&error);
             self.output.truncate(before);
             error.write(&mut self.output);
         }

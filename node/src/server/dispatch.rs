@@ -48,7 +48,7 @@ pub fn admit(session: &Session, args: Args<'_>) -> Result<(Command, Route), Comm
     if session.minds_slots {
         let placed = slots::place(session, command, args).inspect_err(|_| {
             // What waits for its keys is counted when it is known what becomes of it.
-            if arrival::awaited(session, args).is_none() {
+            if !arrival::is_awaited(session, command, args) {
                 session.node.commands.rejected(command.index);
             }
         })?;

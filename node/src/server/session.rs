@@ -8,7 +8,9 @@ use distcache_protocol::resp::RespVersion;
 use super::counters::ThreadCounters;
 use super::listen::Access;
 use super::registry::{Client, Registered};
+use crate::clock::Ticks;
 use crate::cluster::view::ClusterView;
+use crate::command::{Args, Command};
 use crate::config::Config;
 use crate::node::Node;
 
@@ -64,6 +66,15 @@ pub struct Session {
 }
 
 impl Session {
+    /// Counts a command that was run here, since `start`, and notes it if it was slow.
+    pub(super) fn note_run(&self, command: Command, args: Args<'_>, start: Ticks, failed: bool) {
+        let raw_ticks = Ticks::now().raw_since(start);
+        self.node.commands.executed(command.index, raw_ticks, failed);
+        if raw_ticks >= self.node.monitor.threshold() {
+            self.node.monitor.note(self.id, command, args, raw_ticks);
+        }
+    }
+
     /// Returns the state of a new connection that thread `thread` serves.
     pub fn new(node: Arc<Node>, client: Arc<Client>, access: Access, thread: usize) -> Self {
         let generation = node.config.generation();

@@ -75,10 +75,12 @@ impl Shard {
         self.void_copy(received.partition);
         let begins = self.state.moves.begins(&received);
         self.state.stage(&received);
-        if let Some(log) = self.log.clone() {
+        if begins.is_some() {
+            // The journal may say still that the partition has gone from here.
+            self.hand_over(context);
+        }
+        if let Some(log) = &self.log {
             if let Some(frame) = begins {
-                // The journal may say still that the partition has gone from here.
-                self.hand_over(context);
                 log.append(frame, None);
             }
             match (received.frame, synced) {
