@@ -97,6 +97,29 @@ fn a_silent_client_is_closed_after_the_timeout_and_a_busy_one_is_not() {
 }
 
 #[test]
+fn a_silent_client_costs_no_buffer_and_half_a_request_outlives_that() {
+    let node = Server::node(&[]);
+    let (mut silent, mut admin) = (node.connect(), node.connect());
+    let value = "x".repeat(300_000);
+    assert_eq!(text(&mut silent, &["CLIENT", "SETNAME", "silent"]), "OK");
+    assert_eq!(text(&mut silent, &["SET", "large", &value]), "OK");
+    let mut buffer = |field: &str| {
+        let clients = text(&mut admin, &["CLIENT", "LIST"]);
+        let line = clients.lines().find(|line| line.contains(" name=silent ")).unwrap();
+        let value = line.split(' ').find_map(|word| word.strip_prefix(field)?.strip_prefix('='));
+        value.unwrap().parse::<usize>().unwrap()
+    };
+    assert!(buffer("qbuf-free") >= value.len());
+    until(LIMIT, "the end of the buffer", || (buffer("qbuf-free") == 0).then_some(()));
+    let (first, second) = b"*2\r\n$6\r\nSTRLEN\r\n$5\r\nlarge\r\n".split_at(20);
+    silent.send_raw(first).unwrap();
+    until(LIMIT, "the first half", || (buffer("qbuf") == first.len()).then_some(()));
+    until(LIMIT, "no room behind it", || (buffer("qbuf-free") == 0).then_some(()));
+    silent.send_raw(second).unwrap();
+    assert_eq!(silent.read().unwrap().raw, b":300000\r\n");
+}
+
+#[test]
 fn a_client_that_does_not_take_its_replies_is_closed_at_the_limit() {
     let node = Server::node(&[]);
     let mut admin = node.connect();

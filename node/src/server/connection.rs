@@ -18,6 +18,7 @@ use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
 use super::forward::outgoing::Outgoing;
 use super::forward::{self, ForwardError, follow, spread};
+use super::input;
 use super::listen::Access;
 use super::session::{Replies, Session};
 use super::slots;
@@ -26,10 +27,7 @@ use crate::actors::shard::{Execute, ReplySlot, Stopped};
 use crate::clock::Ticks;
 use crate::cluster::table::NodeId;
 use crate::command::{Args, Command, CommandError, Flags, Run};
-use crate::limits::{
-    BATCH_COMMANDS_MAX, INPUT_BUFFER_KEPT_BYTES, READ_BUFFER_BYTES, READ_GROWTH_BYTES_MAX,
-    REPLY_BUFFER_KEPT_BYTES,
-};
+use crate::limits::{BATCH_COMMANDS_MAX, REPLY_BUFFER_KEPT_BYTES};
 use crate::shard::batch::{Batch, Requests, Source};
 
 /// A connection and all that belongs to it.
@@ -91,9 +89,9 @@ impl Connection {
         let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
         let lane = |_: &_| Lane { batch: None, slot: ReplySlot::new(waker.clone()) };
         self.lanes = self.session.node.shards.iter().map(lane).collect();
+        self.session.client().woken_by(waker);
         loop {
-            reserve(&mut self.input.bytes, self.missing);
-            let read = self.socket.read(&mut self.input.bytes).await?;
+            let read = self.read().await?;
             if read == 0 {
                 return Ok(());
             }
@@ -109,6 +107,34 @@ impl Connection {
             }
             self.end();
         }
+    }
+
+    /// Reads what has arrived, all of it that fits; 0 bytes when the client sends no more.
+    async fn read(&mut self) -> io::Result<usize> {
+        loop {
+            poll_fn(|context| {
+                if self.session.client().must_release() {
+                    self.release();
+                }
+                self.socket.poll_readable(context)
+            })
+            .await?;
+            input::reserve(&mut self.input.bytes, self.missing);
+            if let Some(read) = self.socket.try_read(&mut self.input.bytes)? {
+                return Ok(read);
+            }
+        }
+    }
+
+    /// Gives back the memory that only a client needs which has something to say.
+    #[cold]
+    fn release(&mut self) {
+        input::shrink(&mut self.input);
+        self.ends = Vec::new();
+        self.order = Vec::new();
+        self.lanes.iter_mut().for_each(|lane| lane.batch = None);
+        self.output = ReplyBuffer::new(self.session.version);
+        self.session.client().input_capacity.store(self.input.bytes.capacity(), Relaxed);
     }
 
     /// Tells others what has arrived: a few stores, as this is the request path.
@@ -142,7 +168,7 @@ impl Connection {
         let (consumed, outcome) = self.decode();
         if consumed > 0 {
             self.execute().await?;
-            forget(&mut self.input, consumed);
+            input::forget(&mut self.input, consumed);
         }
         if let Err(error) = &outcome {
             self.output.error(&format!("ERR {error}"));
@@ -511,31 +537,6 @@ impl Connection {
         }
         self.output.truncate(0);
         Ok(())
-    }
-}
-
-/// Makes room for what is expected, in bounded steps: what a client announces costs nothing, and
-/// what it has sent costs half as much again.
-fn reserve(input: &mut Vec<u8>, missing: usize) {
-    let arrived = input.len();
-    let room = input.capacity() - arrived;
-    if arrived < READ_BUFFER_BYTES {
-        // Half a command in the buffer is no reason to double it.
-        if room < READ_BUFFER_BYTES / 4 {
-            input.reserve_exact(READ_BUFFER_BYTES);
-        }
-    } else if room < missing.min(READ_BUFFER_BYTES) {
-        let step = missing.min(READ_GROWTH_BYTES_MAX).min(arrived / 2);
-        input.reserve_exact(step.max(READ_BUFFER_BYTES));
-    }
-}
-
-/// Removes the requests, which are answered, and the first `consumed` bytes, which they took.
-fn forget(input: &mut Requests, consumed: usize) {
-    input.args.clear();
-    input.bytes.drain(..consumed);
-    if input.bytes.is_empty() && input.bytes.capacity() > INPUT_BUFFER_KEPT_BYTES {
-        input.bytes = Vec::new();
     }
 }
 

@@ -17,6 +17,7 @@ pub mod coordinate;
 pub mod counters;
 pub mod dispatch;
 pub mod forward;
+mod input;
 pub mod listen;
 pub mod pause;
 pub mod registry;

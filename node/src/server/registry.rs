@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 
 use tokio::task::AbortHandle;
 
 use crate::clock::{self, SharedTicks};
+use crate::limits::IDLE_BUFFERS_KEPT;
 use crate::records::UnixMillis;
 
 /// No command yet, where an index of the command table stands.
@@ -75,8 +77,11 @@ pub struct Client {
     pub output_bytes: AtomicUsize,
     /// How often the socket has taken all that there was.
     pub writes: AtomicU64,
+    /// Whether its task is to give its buffers back.
+    release: AtomicBool,
     names: Mutex<Names>,
     task: OnceLock<AbortHandle>,
+    waker: OnceLock<Waker>,
 }
 
 impl Client {
@@ -100,8 +105,10 @@ impl Client {
             input_capacity: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             writes: AtomicU64::new(0),
+            release: AtomicBool::new(false),
             names: Mutex::default(),
             task: OnceLock::new(),
+            waker: OnceLock::new(),
         }
     }
 
@@ -137,6 +144,33 @@ impl Client {
     pub fn served_by(&self, task: AbortHandle) {
         // Set once, by the code that starts the task.
         let _ = self.task.set(task);
+    }
+
+    /// Says what wakes that task.
+    pub fn woken_by(&self, waker: Waker) {
+        // Set once, by the task itself.
+        let _ = self.waker.set(waker);
+    }
+
+    /// Whether the client has been silent for some time, and holds a buffer nevertheless.
+    pub fn wastes_memory(&self) -> bool {
+        self.input_capacity.load(Ordering::Relaxed) > self.input_bytes.load(Ordering::Relaxed)
+            && !self.busy.load(Ordering::Relaxed)
+            && self.active.elapsed() >= IDLE_BUFFERS_KEPT
+    }
+
+    /// Has the task give its buffers back while it waits for the client.
+    pub fn ask_to_release(&self) {
+        self.release.store(true, Ordering::Release);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Whether the buffers are to be given back now; only the client's own task asks.
+    #[inline]
+    pub fn must_release(&self) -> bool {
+        self.release.load(Ordering::Relaxed) && self.release.swap(false, Ordering::Acquire)
     }
 
     /// Closes the connection, at the next point where its task waits.

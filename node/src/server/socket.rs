@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind::Interrupted, ErrorKind::WouldBlock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -25,28 +26,33 @@ impl Socket {
         TcpStream::from_std(stream).map(Socket)
     }
 
-    /// Reads what has arrived behind `input`, as much as that has room for; returns the number of
-    /// bytes, which is 0 when the other end sends no more.
+    /// Waits until something may have arrived, or the other end sends no more.
     ///
     /// # Errors
     /// What the system says.
     #[inline]
-    pub async fn read(&self, input: &mut Vec<u8>) -> io::Result<usize> {
-        loop {
-            poll_fn(|context| self.0.poll_read_ready(context)).await?;
-            let mut arrived = None;
-            let tried = self.0.try_io(Interest::READABLE, || {
-                let (read, _) = recv(&self.0, spare_capacity(input), RecvFlags::empty())?;
-                arrived = Some(read);
-                // Room is left, so that was all: the next read waits for an event, and does not
-                // ask in vain.
-                if input.len() < input.capacity() { Err(WouldBlock.into()) } else { Ok(()) }
-            });
-            match (arrived, tried) {
-                (Some(read), _) => return Ok(read),
-                (None, Err(error)) if !is_passing(&error) => return Err(error),
-                (None, _) => {}
-            }
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read_ready(context)
+    }
+
+    /// Reads what has arrived behind `input`, as much as that has room for; returns the number of
+    /// bytes, which is 0 when the other end sends no more, or `None` if nothing has arrived.
+    ///
+    /// # Errors
+    /// What the system says.
+    #[inline]
+    pub fn try_read(&self, input: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        let mut arrived = None;
+        let tried = self.0.try_io(Interest::READABLE, || {
+            let (read, _) = recv(&self.0, spare_capacity(input), RecvFlags::empty())?;
+            arrived = Some(read);
+            // Room is left, so that was all: the next read waits for an event, and does not ask
+            // in vain.
+            if input.len() < input.capacity() { Err(WouldBlock.into()) } else { Ok(()) }
+        });
+        match tried {
+            Err(error) if arrived.is_none() && !is_passing(&error) => Err(error),
+            _ => Ok(arrived),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a node looks after once a second: rates, memory, silent clients, clients that do not read.
+//! What a node looks after once a second: rates, memory, clients that are silent or do not read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub async fn run(node: Arc<Node>) {
                 node.counters.output_limit_closed.fetch_add(1, Ordering::Relaxed);
                 log::warn!(client = client.id; "closing a client that does not read its replies");
                 client.kill();
+            } else if client.wastes_memory() {
+                client.ask_to_release();
             }
         }
         node.memory_peak.fetch_max(bytes as u64, Ordering::Relaxed);
