@@ -60,6 +60,10 @@ pub const READ_GROWTH_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// An input buffer larger than this is given back once all that it holds is answered.
 pub const INPUT_BUFFER_KEPT_BYTES: usize = 1024 * 1024;
 
+/// An input buffer larger than this is given back where the requests of a second took less than
+/// half of it.
+pub const LARGE_BUFFER_BYTES: usize = 2 * READ_BUFFER_BYTES;
+
 /// How long a client may be silent before its connection gives its buffers back.
 pub const IDLE_BUFFERS_KEPT: Duration = Duration::from_secs(2);
 

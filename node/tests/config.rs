@@ -24,6 +24,7 @@ fn another(spec: &OptionSpec) -> String {
         Kind::Clamped { high, .. } => high.to_string(),
         Kind::Size { .. } => "3gb".to_owned(),
         Kind::SizeOrPercent => "7%".to_owned(),
+        Kind::Percentiles => "90 99.99".to_owned(),
         Kind::Choice { words, .. } => {
             (*words.iter().find(|word| **word != spec.default).unwrap()).to_owned()
         }

@@ -27,6 +27,9 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("cluster-announce-hostname", "Redis checks that it may be a host"),
 ];
 
+/// A value that is read differently: Redis takes hexadecimal fractions.
+const DIFFERENT_VALUE: (&str, &str) = ("latency-tracking-info-percentiles", "0x10");
+
 #[rustfmt::skip]
 const VALUES: &[&str] = &[
     "", "yes", "NO", "on", "1", "0", "-1", "-2", "5", "01", "+1", " 1", "501", "600", "10",
@@ -82,7 +85,7 @@ fn options_that_redis_has_answer_as_there() {
         if default != our_default && !is_alias {
             differences.push(format!("{name}: default '{default}', ours '{our_default}'"));
         }
-        for value in VALUES {
+        for value in VALUES.iter().filter(|value| (name, **value) != DIFFERENT_VALUE) {
             let theirs = ask(&mut wire, &["CONFIG", "SET", name, value]).concat();
             let theirs = (theirs, ask(&mut wire, &["CONFIG", "GET", name])[1].clone());
             let ours = ours(&config, name, value);

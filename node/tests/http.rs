@@ -130,6 +130,7 @@ fn metrics_are_well_formed_and_move_with_what_the_node_does() {
     for (series, by) in [
         ("distcache_command_calls_total{command=\"set\"}", 2.0),
         ("distcache_command_calls_total{command=\"get\"}", 3.0),
+        ("distcache_command_duration_seconds_count{command=\"get\"}", 3.0),
         ("distcache_command_rejected_total{command=\"get\"}", 1.0),
         ("distcache_command_failed_total{command=\"incr\"}", 1.0),
         ("distcache_command_calls_total{command=\"config|get\"}", 1.0),

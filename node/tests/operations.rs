@@ -109,7 +109,6 @@ fn a_silent_client_costs_no_buffer_and_half_a_request_outlives_that() {
         let value = line.split(' ').find_map(|word| word.strip_prefix(field)?.strip_prefix('='));
         value.unwrap().parse::<usize>().unwrap()
     };
-    assert!(buffer("qbuf-free") >= value.len());
     until(LIMIT, "the end of the buffer", || (buffer("qbuf-free") == 0).then_some(()));
     let (first, second) = b"*2\r\n$6\r\nSTRLEN\r\n$5\r\nlarge\r\n".split_at(20);
     silent.send_raw(first).unwrap();
@@ -117,6 +116,67 @@ fn a_silent_client_costs_no_buffer_and_half_a_request_outlives_that() {
     until(LIMIT, "no room behind it", || (buffer("qbuf-free") == 0).then_some(()));
     silent.send_raw(second).unwrap();
     assert_eq!(silent.read().unwrap().raw, b":300000\r\n");
+}
+
+#[test]
+fn buffers_of_clients_are_memory_too() {
+    const LIMIT_BYTES: u64 = 2 << 20;
+    let node = Server::node(&["--maxmemory", "2mb", "--maxmemory-policy", "allkeys-random"]);
+    let (mut admin, mut large) = (node.connect(), node.connect());
+    let used = |admin: &mut Wire| info(admin, "used_memory").parse::<u64>().unwrap();
+    let value = "x".repeat(10_000);
+    for number in 0..300 {
+        assert_eq!(text(&mut admin, &["SET", &format!("key:{number}"), &value]), "OK");
+    }
+    assert!(used(&mut admin) <= LIMIT_BYTES + 20_000, "{}", used(&mut admin));
+    let before = info(&mut admin, "evicted_keys").parse::<u64>().unwrap();
+    // Half an argument: what has come of it stays in the buffer.
+    let half = "x".repeat(1 << 20);
+    large.send_raw(format!("*2\r\n$3\r\nGET\r\n$9000000\r\n{half}").as_bytes()).unwrap();
+    until(LIMIT, "room for the buffer", || {
+        let evicted = info(&mut admin, "evicted_keys").parse::<u64>().unwrap();
+        (evicted >= before + 100 && used(&mut admin) <= LIMIT_BYTES).then_some(())
+    });
+    drop(large);
+    until(LIMIT, "the buffer's end", || {
+        (used(&mut admin) <= LIMIT_BYTES - (1 << 20)).then_some(())
+    });
+}
+
+#[test]
+fn a_command_that_finds_no_memory_is_refused_and_was_not_called() {
+    let node = Server::node(&["--shards", "2"]);
+    let mut wire = node.connect();
+    assert_eq!(text(&mut wire, &["CONFIG", "SET", "maxmemory", "1"]), "OK");
+    let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
+    assert_eq!(text(&mut wire, &["SET", "a", "1"]), oom);
+    // Keys of two shards.
+    assert_eq!(text(&mut wire, &["MSETNX", "a", "1", "b", "2", "c", "3", "d", "4"]), oom);
+    for command in ["set", "msetnx"] {
+        let stats = info(&mut wire, &format!("cmdstat_{command}"));
+        assert!(stats.starts_with("calls=0,"), "{command}: {stats}");
+        assert!(stats.ends_with("rejected_calls=1,failed_calls=0"), "{command}: {stats}");
+    }
+    assert_eq!(info(&mut wire, "errorstat_OOM"), "count=2");
+}
+
+#[test]
+fn times_are_counted_while_they_are_tracked_and_told_at_the_percentiles_asked_for() {
+    let node = Server::node(&["--latency-tracking", "no"]);
+    let mut wire = node.connect();
+    let told = |wire: &mut Wire| {
+        let all = text(wire, &["INFO", "latencystats"]);
+        let line = all.lines().find_map(|l| l.strip_prefix("latency_percentiles_usec_set:"));
+        line.map(str::to_owned)
+    };
+    assert_eq!(text(&mut wire, &["SET", "k", "v"]), "OK");
+    assert_eq!(told(&mut wire), None);
+    assert_eq!(text(&mut wire, &["CONFIG", "SET", "latency-tracking", "yes"]), "OK");
+    let percentiles = ["CONFIG", "SET", "latency-tracking-info-percentiles", "0 99.99"];
+    assert_eq!(text(&mut wire, &percentiles), "OK");
+    assert_eq!(text(&mut wire, &["SET", "k", "v"]), "OK");
+    let line = told(&mut wire).unwrap();
+    assert!(line.starts_with("p0=") && line.contains(",p99.99="), "{line}");
 }
 
 #[test]

@@ -31,6 +31,9 @@ pub enum CommandError {
     InvalidExpire(&'static str),
     /// The number of arguments is wrong for this command (`get`, `config|set`).
     WrongArity(Cow<'static, str>),
+    /// A shard may not run the command now: the log has failed, or memory is short. The text
+    /// begins with its code.
+    Refused(Cow<'static, str>),
     /// Any other text; it begins with its code (`ERR ...`).
     Other(Cow<'static, str>),
     /// Any other text that holds bytes of the request.
@@ -82,7 +85,7 @@ impl CommandError {
             CommandError::WrongArity(name) => {
                 return format!("ERR wrong number of arguments for '{name}' command").into();
             }
-            CommandError::Other(text) => text,
+            CommandError::Refused(text) | CommandError::Other(text) => text,
             CommandError::Bytes(text) => return String::from_utf8_lossy(text),
         };
         text.into()

@@ -290,6 +290,7 @@ fn value_name(kind: Kind) -> &'static str {
         Kind::Host => "HOST",
         Kind::Seeds => "HOST[:PORT],...",
         Kind::SavePoints => "POINTS",
+        Kind::Percentiles => "PERCENTS",
         Kind::OutputLimits => "LIMITS",
     }
 }

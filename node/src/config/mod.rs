@@ -23,5 +23,5 @@ pub use live::{LiveConfig, RewriteError, SetError};
 pub use raw::{Problem, RawConfig, Source};
 pub use seeds::Seed;
 pub use settings::{Config, DebugCommand, EvictionPolicy, FsyncPolicy};
-pub use structured::{OutputLimit, OutputLimits, SavePoints};
+pub use structured::{OutputLimit, OutputLimits, Percentiles, SavePoints};
 pub use value::{BindAddress, Dialect, Kind, Secret, SizeLimit, Value, ValueError};

@@ -6,7 +6,7 @@ use log::LevelFilter;
 
 use super::raw::{Problem, RawConfig};
 use super::seeds::Seed;
-use super::structured::OutputLimits;
+use super::structured::{OutputLimits, Percentiles};
 use super::value::{BindAddress, Secret, Value};
 use crate::cluster::table::Role;
 
@@ -93,6 +93,10 @@ pub struct Config {
     pub slowlog_len_max: u64,
     /// Duration at which an event enters `LATENCY`; 0 is never.
     pub latency_threshold_ms: u64,
+    /// Whether the times of commands are counted.
+    pub latency_tracking: bool,
+    /// Which percentiles of them are told.
+    pub latency_percentiles: Percentiles,
     /// The least severe lines that are logged.
     pub log_level: LevelFilter,
     /// Who may use `DEBUG`.
@@ -349,6 +353,8 @@ impl Config {
             slowlog_slower_than_us: 0,
             slowlog_len_max: 0,
             latency_threshold_ms: 0,
+            latency_tracking: false,
+            latency_percentiles: Percentiles::default(),
             log_level: LevelFilter::Off,
             debug_command: DebugCommand::No,
         }
@@ -417,6 +423,13 @@ impl Value {
         match self {
             Self::Seeds(seeds) => seeds.clone(),
             _ => mismatch("seeds", self),
+        }
+    }
+
+    pub(super) fn percentiles(&self) -> Percentiles {
+        match self {
+            Self::Percentiles(percentiles) => percentiles.clone(),
+            _ => mismatch("percentiles", self),
         }
     }
 

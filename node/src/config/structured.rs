@@ -1,4 +1,4 @@
-//! Options whose value has parts: save points, output buffer limits, event classes.
+//! Options whose value has parts: save points, percentiles, output buffer limits, event classes.
 
 use std::fmt;
 
@@ -31,6 +31,44 @@ impl fmt::Display for SavePoints {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pairs: Vec<String> = self.0.iter().map(|(s, n)| format!("{s} {n}")).collect();
         formatter.write_str(&pairs.join(" "))
+    }
+}
+
+/// Which percentiles of a command's times `INFO latencystats` has, each from 0 to 100.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Percentiles(Vec<f64>);
+
+// None of them is NaN.
+impl Eq for Percentiles {}
+
+impl Percentiles {
+    pub(super) fn parse(text: &str) -> Result<Self, ValueError> {
+        let parse = |word: &str| match word.parse::<f64>() {
+            Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
+            Ok(_) => Err(ValueError::new(
+                "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
+            )),
+            Err(_) => Err(ValueError::new("Invalid latency-tracking-info-percentiles parameters")),
+        };
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        text.split(' ').map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Each as a number, and as Redis writes it: six decimals at most.
+    pub fn iter(&self) -> impl Iterator<Item = (f64, String)> {
+        self.0.iter().map(|&percent| {
+            let text = format!("{percent:.6}");
+            (percent, text.trim_end_matches('0').trim_end_matches('.').to_owned())
+        })
+    }
+}
+
+impl fmt::Display for Percentiles {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.iter().map(|(_, text)| text).collect();
+        formatter.write_str(&texts.join(" "))
     }
 }
 
@@ -154,6 +192,17 @@ mod tests {
             assert_eq!(parse_events(given).map(write_events), Ok(written.to_owned()));
         }
         assert!(parse_events("xyz").is_err());
+    }
+
+    #[test]
+    fn percentiles_are_written_with_as_few_digits_as_do() {
+        let written = |text| Percentiles::parse(text).map(|parsed| parsed.to_string());
+        assert_eq!(written("50 99.0 99.90 0 100"), Ok("50 99 99.9 0 100".to_owned()));
+        assert_eq!(written("99.9999"), Ok("99.9999".to_owned()));
+        assert_eq!(written(""), Ok(String::new()));
+        for wrong in ["x", "50,99", "100.1", "-1", "nan", "inf"] {
+            assert!(written(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::seeds::{self, Seed};
-use super::structured::{OutputLimits, SavePoints, parse_events, write_events};
+use super::structured::{OutputLimits, Percentiles, SavePoints, parse_events, write_events};
 
 /// The largest value of options that Redis holds in a C `int`.
 pub(super) const INT_MAX: i64 = i32::MAX as i64;
@@ -62,6 +62,8 @@ pub enum Kind {
     Seeds,
     /// Pairs of seconds and changes.
     SavePoints,
+    /// Numbers from 0 to 100; may be none.
+    Percentiles,
     /// Groups of class, hard limit, soft limit, soft seconds.
     OutputLimits,
     /// Letters of event classes.
@@ -154,6 +156,8 @@ pub enum Value {
     Seeds(Vec<Seed>),
     /// Of `Kind::SavePoints`.
     SavePoints(SavePoints),
+    /// Of `Kind::Percentiles`.
+    Percentiles(Percentiles),
     /// Of `Kind::OutputLimits`.
     OutputLimits(OutputLimits),
     /// Of `Kind::Events`: a bit for each class.
@@ -221,6 +225,7 @@ impl Kind {
                 ValueError::new("argument must be hosts, each with or without a port")
             }),
             Self::SavePoints => SavePoints::parse(text).map(Value::SavePoints),
+            Self::Percentiles => Percentiles::parse(text).map(Value::Percentiles),
             Self::OutputLimits => {
                 let before = match present {
                     Value::OutputLimits(limits) => *limits,
@@ -277,6 +282,7 @@ impl Kind {
             Self::Host => "a host name or an IP address".to_owned(),
             Self::Seeds => "host[:port], with commas or spaces between several".to_owned(),
             Self::SavePoints => "pairs of seconds and changes, as '3600 1 300 100'".to_owned(),
+            Self::Percentiles => "numbers from 0 to 100 with spaces between them".to_owned(),
             Self::OutputLimits => {
                 "groups of class (normal, replica, pubsub), hard limit, soft limit, soft seconds"
                     .to_owned()
@@ -321,6 +327,7 @@ impl fmt::Display for Value {
                 formatter.write_str(&texts.join(","))
             }
             Self::SavePoints(points) => write!(formatter, "{points}"),
+            Self::Percentiles(percentiles) => write!(formatter, "{percentiles}"),
             Self::OutputLimits(limits) => write!(formatter, "{limits}"),
             Self::Events(bits) => formatter.write_str(&write_events(*bits)),
         }

@@ -27,7 +27,7 @@ use crate::actors::shard::{Execute, ReplySlot, Stopped};
 use crate::clock::Ticks;
 use crate::cluster::table::NodeId;
 use crate::command::{Args, Command, CommandError, Flags, Run};
-use crate::limits::{BATCH_COMMANDS_MAX, REPLY_BUFFER_KEPT_BYTES};
+use crate::limits::{BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, REPLY_BUFFER_KEPT_BYTES};
 use crate::shard::batch::{Batch, Requests, Source};
 
 /// A connection and all that belongs to it.
@@ -40,6 +40,10 @@ pub struct Connection {
     decoder: RequestDecoder,
     /// Lower bound of the bytes that the unfinished request still needs.
     missing: usize,
+    /// The most that was in the buffer since it was last asked whether all of it is needed.
+    input_peak: usize,
+    /// Bytes of the buffers that are counted in the node's memory.
+    held_bytes: usize,
     /// Index behind the last argument of each of this turn's requests.
     ends: Vec<u32>,
     /// The ways to the shards, in their order; made by the task that serves the client.
@@ -73,6 +77,8 @@ impl Connection {
             input: Requests::default(),
             decoder: RequestDecoder::default(),
             missing: 1,
+            input_peak: 0,
+            held_bytes: 0,
             ends: Vec::new(),
             lanes: Vec::new(),
             order: Vec::new(),
@@ -126,15 +132,38 @@ impl Connection {
         }
     }
 
-    /// Gives back the memory that only a client needs which has something to say.
+    /// Gives back the memory that only a client needs which has much to say; all of it, if this one
+    /// is silent. Called once a second at most.
     #[cold]
     fn release(&mut self) {
+        let peak = std::mem::take(&mut self.input_peak);
+        let is_silent = self.session.client().is_silent();
+        if !is_silent && peak >= self.input.bytes.capacity() / 2 {
+            return;
+        }
         input::shrink(&mut self.input);
+        if !is_silent {
+            input::reserve(&mut self.input.bytes, self.missing);
+        }
         self.ends = Vec::new();
         self.order = Vec::new();
         self.lanes.iter_mut().for_each(|lane| lane.batch = None);
         self.output = ReplyBuffer::new(self.session.version);
         self.session.client().input_capacity.store(self.input.bytes.capacity(), Relaxed);
+        self.hold_memory();
+    }
+
+    /// Counts the buffers in the node's memory. Small changes of the replies' buffer are not
+    /// worth it, as that changes places with the one of a batch.
+    #[inline]
+    fn hold_memory(&mut self) {
+        let output = self.output.capacity();
+        let output = if output < READ_BUFFER_BYTES { 0 } else { output };
+        let bytes = self.input.bytes.capacity() + output;
+        if bytes != self.held_bytes {
+            self.session.node.memory.change_clients(self.held_bytes, bytes);
+            self.held_bytes = bytes;
+        }
     }
 
     /// Tells others what has arrived: a few stores, as this is the request path.
@@ -147,7 +176,9 @@ impl Connection {
         client.active.touch();
         let arrived = self.input.bytes.len();
         client.input_bytes.store(arrived, Relaxed);
+        self.input_peak = self.input_peak.max(arrived);
         client.input_capacity.store(self.input.bytes.capacity(), Relaxed);
+        self.hold_memory();
         if arrived as u64 > self.session.config.query_buffer_max_bytes {
             self.session.node.counters.input_limit_closed.fetch_add(1, Relaxed);
             return Err(io::Error::other("client-query-buffer-limit"));
@@ -308,7 +339,11 @@ impl Connection {
         } else {
             result
         };
-        self.session.note_run(command, args, start, result.is_err());
+        if let Err(CommandError::Refused(_)) = result {
+            self.session.node.commands.rejected(command.index);
+        } else {
+            self.session.note_run(command, args, start, result.is_err());
+        }
         if let Err(error) = result {
             self.session.node.errors.count(&error);
             self.output.truncate(before);
@@ -525,6 +560,7 @@ impl Connection {
         let bytes = self.output.len();
         self.session.counters().output_bytes.add(bytes as u64);
         self.session.client().output_bytes.store(bytes, Relaxed);
+        self.hold_memory();
         let hard_limit = self.session.config.output_limits.normal.hard_bytes;
         if hard_limit > 0 && bytes as u64 > hard_limit {
             self.session.node.counters.output_limit_closed.fetch_add(1, Relaxed);
@@ -542,6 +578,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.session.node.memory.change_clients(self.held_bytes, 0);
         if self.session.client().output_bytes.load(Relaxed) > 0 {
             // The client does not read: without a reset the system would keep what it did not
             // take, and the client would never learn that the connection has ended.

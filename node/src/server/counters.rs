@@ -177,12 +177,14 @@ impl CommandCounters {
         &self.0[index as usize]
     }
 
-    /// Counts an execution.
-    pub fn executed(&self, index: u16, raw_ticks: u64, failed: bool) {
+    /// Counts an execution, and among its times if these are `tracked`.
+    pub fn executed(&self, index: u16, raw_ticks: u64, failed: bool, tracked: bool) {
         let counter = self.of(index);
         counter.calls.fetch_add(1, Ordering::Relaxed);
         counter.raw_ticks.fetch_add(raw_ticks, Ordering::Relaxed);
-        counter.times.add(raw_ticks);
+        if tracked {
+            counter.times.add(raw_ticks);
+        }
         counter.failed.fetch_add(u64::from(failed), Ordering::Relaxed);
     }
 

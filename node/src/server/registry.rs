@@ -12,7 +12,7 @@ use std::task::Waker;
 use tokio::task::AbortHandle;
 
 use crate::clock::{self, SharedTicks};
-use crate::limits::IDLE_BUFFERS_KEPT;
+use crate::limits::{IDLE_BUFFERS_KEPT, LARGE_BUFFER_BYTES};
 use crate::records::UnixMillis;
 
 /// No command yet, where an index of the command table stands.
@@ -127,11 +127,6 @@ impl Client {
         self.active.elapsed().as_secs()
     }
 
-    /// Bytes that its buffers take.
-    pub fn buffer_bytes(&self) -> usize {
-        self.input_capacity.load(Ordering::Relaxed) + self.output_bytes.load(Ordering::Relaxed)
-    }
-
     /// Notes that the socket has taken all replies. Only its own task calls this.
     #[inline]
     pub fn written(&self) {
@@ -152,14 +147,20 @@ impl Client {
         let _ = self.waker.set(waker);
     }
 
-    /// Whether the client has been silent for some time, and holds a buffer nevertheless.
-    pub fn wastes_memory(&self) -> bool {
-        self.input_capacity.load(Ordering::Relaxed) > self.input_bytes.load(Ordering::Relaxed)
-            && !self.busy.load(Ordering::Relaxed)
-            && self.active.elapsed() >= IDLE_BUFFERS_KEPT
+    /// Whether it has said nothing for so long that it needs no buffers.
+    pub fn is_silent(&self) -> bool {
+        self.active.elapsed() >= IDLE_BUFFERS_KEPT
     }
 
-    /// Has the task give its buffers back while it waits for the client.
+    /// Whether it holds a buffer that is large, or that it does not need while it is silent.
+    pub fn may_waste_memory(&self) -> bool {
+        let capacity = self.input_capacity.load(Ordering::Relaxed);
+        capacity > self.input_bytes.load(Ordering::Relaxed)
+            && !self.busy.load(Ordering::Relaxed)
+            && (self.is_silent() || capacity > LARGE_BUFFER_BYTES)
+    }
+
+    /// Has the task give back what it does not need of its buffers, while it waits for the client.
     pub fn ask_to_release(&self) {
         self.release.store(true, Ordering::Release);
         if let Some(waker) = self.waker.get() {
@@ -167,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Whether the buffers are to be given back now; only the client's own task asks.
+    /// Whether the task was asked to give buffers back; only the client's own task asks.
     #[inline]
     pub fn must_release(&self) -> bool {
         self.release.load(Ordering::Relaxed) && self.release.swap(false, Ordering::Acquire)

@@ -69,7 +69,8 @@ impl Session {
     /// Counts a command that was run here, since `start`, and notes it if it was slow.
     pub(super) fn note_run(&self, command: Command, args: Args<'_>, start: Ticks, failed: bool) {
         let raw_ticks = Ticks::now().raw_since(start);
-        self.node.commands.executed(command.index, raw_ticks, failed);
+        let tracked = self.config.latency_tracking;
+        self.node.commands.executed(command.index, raw_ticks, failed, tracked);
         if raw_ticks >= self.node.monitor.threshold() {
             self.node.monitor.note(self.id, command, args, raw_ticks);
         }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
+
 use super::registry::Client;
 use crate::clock;
 use crate::config::Config;
@@ -17,6 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Looks for ever.
 pub async fn run(node: Arc<Node>) {
     let mut interval = tokio::time::interval(INTERVAL);
+    // What is counted between two looks is counted over a second at least.
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stalled = Stalled::default();
     loop {
         interval.tick().await;
@@ -25,9 +29,7 @@ pub async fn run(node: Arc<Node>) {
         let now = clock::now();
         let clients = node.clients.all();
         stalled.update(&clients, now);
-        let mut bytes = node.memory.total();
         for client in clients {
-            bytes += client.buffer_bytes();
             if is_silent(&client, &config) {
                 log::debug!(client = client.id; "closing a silent client");
                 client.kill();
@@ -35,11 +37,11 @@ pub async fn run(node: Arc<Node>) {
                 node.counters.output_limit_closed.fetch_add(1, Ordering::Relaxed);
                 log::warn!(client = client.id; "closing a client that does not read its replies");
                 client.kill();
-            } else if client.wastes_memory() {
+            } else if client.may_waste_memory() {
                 client.ask_to_release();
             }
         }
-        node.memory_peak.fetch_max(bytes as u64, Ordering::Relaxed);
+        node.memory_peak.fetch_max(node.memory.total() as u64, Ordering::Relaxed);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What all shards use together, and the limit (`maxmemory`).
+//! What all shards and clients use together, and the limit (`maxmemory`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +12,14 @@ use crate::monitor::Monitor;
 /// Redis's refusal when memory is short and nothing may go.
 pub const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
-/// Bytes that each shard uses for its keys, for everybody to read.
+/// Bytes that the node accounts for, for everybody to read.
 #[derive(Debug)]
-pub struct MemoryUsage(Vec<Padded>);
+pub struct MemoryUsage {
+    /// What each shard uses for its keys.
+    shards: Vec<Padded>,
+    /// The buffers of all clients.
+    clients: Padded,
+}
 
 /// A counter on a cache line of its own, as its shard writes it after every batch.
 #[derive(Debug, Default)]
@@ -24,12 +29,25 @@ struct Padded(AtomicUsize);
 impl MemoryUsage {
     /// Returns the counters of so many shards.
     pub fn new(shards: usize) -> Self {
-        MemoryUsage((0..shards).map(|_| Padded::default()).collect())
+        let shards = (0..shards).map(|_| Padded::default()).collect();
+        MemoryUsage { shards, clients: Padded::default() }
     }
 
-    /// Bytes of all shards.
+    /// Bytes of all shards and all clients.
     pub fn total(&self) -> usize {
-        self.0.iter().map(|shard| shard.0.load(Ordering::Relaxed)).sum()
+        let shards = self.shards.iter().map(|shard| shard.0.load(Ordering::Relaxed));
+        shards.sum::<usize>() + self.clients()
+    }
+
+    /// Bytes of the buffers of all clients.
+    pub fn clients(&self) -> usize {
+        self.clients.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts that the buffers of a client take so many bytes instead of those before.
+    pub fn change_clients(&self, before: usize, bytes: usize) {
+        // Less is what wraps around.
+        self.clients.0.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
     }
 }
 
@@ -102,6 +120,6 @@ impl MemoryGate {
     /// Publishes what this shard uses.
     #[inline]
     pub fn publish(&self, used: usize) {
-        self.usage.0[self.shard].0.store(used, Ordering::Relaxed);
+        self.usage.shards[self.shard].0.store(used, Ordering::Relaxed);
     }
 }

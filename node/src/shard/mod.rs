@@ -43,7 +43,7 @@ use moves::ShardMoves;
 use staging::Received;
 
 /// Counters of one command, for `INFO commandstats`.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct CommandStats {
     /// Times it was executed.
     pub calls: u64,
@@ -221,9 +221,12 @@ impl ShardState {
             }
             let args = routed.args(&batch.requests);
             self.keyspace.expect(batch.hints.get(batch.executed).copied());
-            self.run(routed.command, args, &mut batch.replies);
+            let is_run = self.run(routed.command, args, &mut batch.replies);
             batch.ends.push(batch.replies.len() as u32);
             batch.executed += 1;
+            if !is_run {
+                continue;
+            }
             let raw_ticks = self.account(routed.command);
             if raw_ticks >= slow {
                 self.note_slow(batch.client, routed.command, args, raw_ticks);
@@ -233,25 +236,27 @@ impl ShardState {
         self.publish_memory();
     }
 
+    /// Runs a command, or refuses it, which is no run. Returns whether it was run.
     #[inline]
-    fn run(&mut self, command: Command, args: Args<'_>, replies: &mut ReplyBuffer) {
+    fn run(&mut self, command: Command, args: Args<'_>, replies: &mut ReplyBuffer) -> bool {
         let Run::Keyspace(run) = command.spec.run else {
             unreachable!("only commands that run on keys are sent to shards")
         };
+        if let Some(error) = self.refusal(command) {
+            self.commands[command.index as usize].rejected += 1;
+            error.write(replies);
+            count_error(&mut self.errors, &error);
+            self.ticks = Ticks::now();
+            return false;
+        }
         let before = replies.len();
-        let result = match self.refusal(command) {
-            Some(error) => {
-                self.commands[command.index as usize].rejected += 1;
-                Err(error)
-            }
-            None => run(&mut self.keyspace, args, replies),
-        };
-        if let Err(error) = result {
+        if let Err(error) = run(&mut self.keyspace, args, replies) {
             replies.truncate(before);
             error.write(replies);
             count_error(&mut self.errors, &error);
             self.commands[command.index as usize].failed += 1;
         }
+        true
     }
 
     /// Why this shard may not execute a command now: a failed log, or a lack of memory.
@@ -262,11 +267,11 @@ impl ShardState {
             return None;
         }
         if let Some(failure) = self.log.as_ref().and_then(LogStatus::failure) {
-            return Some(CommandError::Other(failure.into()));
+            return Some(CommandError::Refused(failure.into()));
         }
         if self.memory.is_limited() && !self.memory.make_room(&mut self.keyspace) {
             let denied = flags.has(Flags::DENY_OOM);
-            return denied.then(|| CommandError::Other(memory::OOM.into()));
+            return denied.then(|| CommandError::Refused(memory::OOM.into()));
         }
         None
     }
@@ -323,7 +328,9 @@ impl ShardState {
         let stats = &mut self.commands[command.index as usize];
         stats.calls += 1;
         stats.raw_ticks += raw_ticks;
-        stats.times.add(raw_ticks);
+        if self.memory.config().latency_tracking {
+            stats.times.add(raw_ticks);
+        }
         raw_ticks
     }
 }

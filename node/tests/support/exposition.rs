@@ -39,7 +39,7 @@ impl Exposition {
                 if !helped.contains(name) {
                     return wrong("no HELP before");
                 }
-                if !["counter", "gauge"].contains(&kind) {
+                if !["counter", "gauge", "histogram"].contains(&kind) {
                     return wrong("not a type that is used here");
                 }
                 if (kind == "counter") != name.ends_with("_total") {
@@ -52,10 +52,16 @@ impl Exposition {
             } else {
                 let (series, value) = sample(line).ok_or(format!("not a sample: {line:?}"))?;
                 let name = series.split('{').next().unwrap_or_default();
-                if name != family {
+                let kind = read.types.get(&family).map(String::as_str);
+                let of_family = matches!(
+                    (kind, name.strip_prefix(family.as_str())),
+                    (Some("histogram"), Some("_bucket" | "_sum" | "_count"))
+                        | (Some("counter" | "gauge"), Some(""))
+                );
+                if !of_family {
                     return wrong("not below its TYPE");
                 }
-                if read.types[name] == "counter" && (value < 0.0 || !value.is_finite()) {
+                if kind != Some("gauge") && (value < 0.0 || !value.is_finite()) {
                     return wrong("no value of a counter");
                 }
                 if read.values.insert(series.to_owned(), value).is_some() {
@@ -63,12 +69,39 @@ impl Exposition {
                 }
             }
         }
-        let empty = read
-            .types
-            .keys()
-            .find(|name| !read.values.keys().any(|series| series.split('{').next() == Some(name)));
+        read.check_histograms()?;
+        let has_sample = |name: &String| {
+            let names = read.values.keys().filter_map(|series| series.split('{').next());
+            let mut rests = names.filter_map(|sample| sample.strip_prefix(name.as_str()));
+            rests.any(|rest| ["", "_count"].contains(&rest))
+        };
+        let empty = read.types.keys().find(|name| !has_sample(name));
         empty.map_or(Ok(()), |name| Err(format!("no sample of {name}")))?;
         Ok(read)
+    }
+
+    /// Checks that the buckets of a histogram, which a sample's `le` is the last label of, hold
+    /// more and more, and at last all.
+    fn check_histograms(&self) -> Result<(), String> {
+        let mut buckets: BTreeMap<Series, Vec<(f64, f64)>> = BTreeMap::new();
+        for (series, &count) in &self.values {
+            let Some((of, rest)) = series.split_once(",le=\"") else { continue };
+            let bound = rest.trim_end_matches("\"}").replace("+Inf", "inf");
+            let bound = bound.parse().map_err(|_| format!("no bound: {series}"))?;
+            buckets.entry(of.to_owned()).or_default().push((bound, count));
+        }
+        for (of, mut buckets) in buckets {
+            buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let total = of.replace("_bucket{", "_count{");
+            let total = self.values.get(&format!("{total}}}"));
+            let last = buckets.last().copied();
+            if !buckets.is_sorted_by_key(|bucket| bucket.1)
+                || last != total.map(|&total| (f64::INFINITY, total))
+            {
+                return Err(format!("not the buckets of a histogram: {of}"));
+            }
+        }
+        Ok(())
     }
 
     /// The value of a series.

@@ -64,7 +64,7 @@ impl<'a> Figures<'a> {
         })
         .await?;
         let clients = node.clients.all();
-        let client_bytes = clients.iter().map(|client| client.buffer_bytes() as u64).sum();
+        let client_bytes = node.memory.clients() as u64;
         let mut figures = Figures {
             node,
             access: Access::Any,

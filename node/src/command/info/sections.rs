@@ -289,14 +289,12 @@ pub(super) fn latency_stats(figures: &Figures<'_>, lines: &mut Lines) {
             continue;
         }
         let micros = |percent: f64| stats.times.percentile(percent).as_nanos() as f64 / 1000.0;
+        let percentiles = figures.config.latency_percentiles.iter();
+        let texts: Vec<String> =
+            percentiles.map(|(percent, text)| format!("p{text}={:.3}", micros(percent))).collect();
         lines.field(
             &format!("latency_percentiles_usec_{}", TABLE.full_name(index as u16)),
-            format_args!(
-                "p50={:.3},p99={:.3},p99.9={:.3}",
-                micros(50.0),
-                micros(99.0),
-                micros(99.9)
-            ),
+            texts.join(","),
         );
     }
 }

@@ -110,9 +110,6 @@ pub(super) const ROWS: &[OptionSpec] = &[
     number("acllog-max-len", 0, i64::MAX, "128"),
     text(Fixed, "aclfile", ""),
     word("acl-pubsub-default", &["allchannels", "resetchannels"], "resetchannels").why(EVENTS),
-    // Statistics.
-    flag(Live, "latency-tracking", "yes"),
-    text(Steady, "latency-tracking-info-percentiles", "50 99 99.9"),
     // Process.
     flag(Fixed, "daemonize", "no").why(PROCESS),
     text(Fixed, "supervised", "no").why(PROCESS),

@@ -374,6 +374,22 @@ pub(super) const ROWS: &[OptionSpec] = &[
     .field(|c, v| c.latency_threshold_ms = v.integer()),
     OptionSpec::new(
         Live,
+        "latency-tracking",
+        Kind::Flag,
+        "yes",
+        "Counts how long commands take, for INFO latencystats and LATENCY HISTOGRAM.",
+    )
+    .field(|c, v| c.latency_tracking = v.flag()),
+    OptionSpec::new(
+        Live,
+        "latency-tracking-info-percentiles",
+        Kind::Percentiles,
+        "50 99 99.9",
+        "Percentiles of those times that INFO latencystats has.",
+    )
+    .field(|c, v| c.latency_percentiles = v.percentiles()),
+    OptionSpec::new(
+        Live,
         "log-level",
         Kind::Choice {
             words: &["trace", "debug", "info", "warn", "error"],

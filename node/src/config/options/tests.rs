@@ -18,6 +18,7 @@ fn another(spec: &OptionSpec) -> String {
         Kind::Host => "node-1.example".to_owned(),
         Kind::Seeds => "other,[::1]:12051".to_owned(),
         Kind::SavePoints => "60 1 30 100".to_owned(),
+        Kind::Percentiles => "12.5 100".to_owned(),
         Kind::OutputLimits => "normal 1 2 3 slave 4 5 6 pubsub 7 8 9".to_owned(),
         Kind::Events => "AKE".to_owned(),
     }

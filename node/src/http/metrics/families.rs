@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use prometheus::TextEncoder;
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 
 /// The value of a metric.
 pub trait Value {
@@ -39,6 +41,32 @@ impl Value for bool {
 impl Value for Duration {
     fn value(self) -> f64 {
         self.as_secs_f64()
+    }
+}
+
+/// How times are distributed.
+pub struct Distribution {
+    /// All times together.
+    pub sum: Duration,
+    /// Number of times.
+    pub count: u64,
+    /// How many were no longer than a bound, by bounds that grow.
+    pub up_to: Vec<(Duration, u64)>,
+}
+
+impl From<Distribution> for Histogram {
+    fn from(distribution: Distribution) -> Self {
+        let bucket = |(bound, count): (Duration, u64)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound.as_secs_f64());
+            bucket.set_cumulative_count(count);
+            bucket
+        };
+        let mut histogram = Histogram::default();
+        histogram.set_sample_sum(distribution.sum.as_secs_f64());
+        histogram.set_sample_count(distribution.count);
+        histogram.set_bucket(distribution.up_to.into_iter().map(bucket).collect());
+        histogram
     }
 }
 
@@ -77,6 +105,23 @@ impl Families {
         values: impl IntoIterator<Item = (L, V)>,
     ) {
         self.add(name, help, MetricType::GAUGE, labelled(MetricType::GAUGE, label, values));
+    }
+
+    /// Adds how times are distributed, for each value of a label.
+    pub fn histograms<L: AsRef<str>>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl IntoIterator<Item = (L, Distribution)>,
+    ) {
+        let one = |(of, value): (L, Distribution)| {
+            let mut metric = Metric::from_label(pairs(&[(label, of.as_ref())]));
+            metric.set_histogram(value.into());
+            metric
+        };
+        let metrics = values.into_iter().map(one).collect();
+        self.add(name, help, MetricType::HISTOGRAM, metrics);
     }
 
     /// Adds what is said in labels; the figure is 1.

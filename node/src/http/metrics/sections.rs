@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::families::Families;
+use super::families::{Distribution, Families};
 use crate::clock::{self, Ticks};
 use crate::cluster::bus::Direction;
 use crate::cluster::table::{Role, Status};
@@ -116,6 +116,13 @@ fn commands(figures: &Figures<'_>, families: &mut Families) {
         "command",
         used.iter().map(|(name, stats)| (*name, clock::duration_of(stats.raw_ticks))),
     );
+    let timed = used.iter().filter(|(_, stats)| stats.times.count() > 0);
+    families.histograms(
+        "distcache_command_duration_seconds",
+        "How long executing a command took, while the option latency-tracking is on.",
+        "command",
+        timed.map(|(name, stats)| (*name, distribution(stats))),
+    );
     families.counters(
         "distcache_command_failed_total",
         "Times a command was executed and answered with an error.",
@@ -128,6 +135,12 @@ fn commands(figures: &Figures<'_>, families: &mut Families) {
         "command",
         each(|stats| stats.rejected),
     );
+}
+
+fn distribution(stats: &CommandStats) -> Distribution {
+    let up_to = stats.times.up_to_bounds().collect();
+    let sum = clock::duration_of(stats.raw_ticks);
+    Distribution { sum, count: stats.times.count(), up_to }
 }
 
 fn errors(figures: &Figures<'_>, families: &mut Families) {
