@@ -1,7 +1,7 @@
 //! How the times of a command are distributed.
 //!
 //! Buckets are log-linear, as in an HDR histogram with few digits: each power of two has
-//! [`PARTS`] of them, so a time is known up to an eighth of it.
+//! eight of them, so a time is known up to an eighth of it.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

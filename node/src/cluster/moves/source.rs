@@ -21,11 +21,11 @@ use crate::cluster::table::{
 use crate::keyspace::SLOTS_PER_PARTITION;
 use crate::limits::{
     MOVE_CANCEL_TIMEOUT, MOVE_CHUNK_TIMEOUT, MOVE_REQUEST_BYTES_MAX, MOVE_SWITCH_TIMEOUT,
-    MOVE_WINDOW_BYTES, MOVES_FROZEN_MAX,
+    MOVE_WINDOW_BYTES, MOVES_FROZEN_MAX, MOVES_REST_FROZEN_MAX,
 };
 use crate::node::Node;
 use crate::shard::moves::Freeze;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// A partition that this node is to give to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +49,24 @@ pub struct Source {
     consensus: Consensus,
     /// Who may freeze its partition: the more do at a time, the longer each waits for consensus.
     freezing: Semaphore,
+    /// How many partitions are frozen: the copies of others rest meanwhile.
+    frozen: watch::Sender<usize>,
+}
+
+/// Counts a frozen partition.
+struct Frozen<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Frozen<'a> {
+    fn begin(frozen: &'a watch::Sender<usize>) -> Self {
+        frozen.send_modify(|frozen| *frozen += 1);
+        Frozen(frozen)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|frozen| *frozen -= 1);
+    }
 }
 
 /// Why a move does not get to its decision.
@@ -88,7 +106,13 @@ type Answer = Pin<Box<dyn Future<Output = Result<Bytes, BusError>>>>;
 impl Source {
     /// Returns the giving side of a node.
     pub fn new(node: Arc<Node>, bus: Bus, consensus: Consensus) -> Self {
-        Source { node, bus, consensus, freezing: Semaphore::new(MOVES_FROZEN_MAX) }
+        Source {
+            node,
+            bus,
+            consensus,
+            freezing: Semaphore::new(MOVES_FROZEN_MAX),
+            frozen: watch::Sender::default(),
+        }
     }
 
     /// Carries a move out until the table says how it ended.
@@ -144,7 +168,12 @@ impl Source {
         let mut stream = Stream::new(&self.bus, giving);
         shard.give(partition, move_id).await.map_err(of_shard)?;
         let (mut freeze, mut permit) = (Freeze::No, None);
+        // Until the move is decided, or given up.
+        let mut _frozen = None;
         loop {
+            if permit.is_none() {
+                self.rest().await;
+            }
             let chunk = shard.next_chunk(partition, move_id, freeze).await.map_err(of_shard)?;
             let GivenChunk { frame, is_through, is_drained } = chunk;
             figures.bytes += frame.len() as u64;
@@ -169,6 +198,7 @@ impl Source {
                 }
                 freeze = Freeze::Yes;
                 figures.frozen = Some(Ticks::now());
+                _frozen = Some(Frozen::begin(&self.frozen));
             } else if frame.is_empty() {
                 // A coordinator holds a key of the partition.
                 clock::sleep(Duration::from_millis(1)).await;
@@ -187,6 +217,14 @@ impl Source {
             Ok(Outcome::Refused(refusal)) => Err(Failure::Switch(refusal.to_string())),
             Err(error) => Err(Failure::Switch(error.to_string())),
         }
+    }
+
+    /// Lets a copy wait while another partition is frozen, whose clients wait for it to move.
+    async fn rest(&self) {
+        let mut frozen = self.frozen.subscribe();
+        let none = frozen.wait_for(|frozen| *frozen == 0);
+        // It goes on after that time, too: the other one may wait for long.
+        let _ = clock::within(Some(MOVES_REST_FROZEN_MAX), none).await;
     }
 
     /// Proposes that the move ends until it has ended, be it by this or otherwise.
