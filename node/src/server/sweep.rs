@@ -30,7 +30,7 @@ pub async fn run(node: Arc<Node>) {
         let clients = node.clients.all();
         stalled.update(&clients, now);
         for client in clients {
-            if is_silent(&client, &config) {
+            if is_timed_out(&client, &config) {
                 log::debug!(client = client.id; "closing a silent client");
                 client.kill();
             } else if stalled.is_over(&client, &config, now) {
@@ -45,7 +45,7 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-fn is_silent(client: &Client, config: &Config) -> bool {
+fn is_timed_out(client: &Client, config: &Config) -> bool {
     config.timeout_s > 0
         && !client.blocked.load(Ordering::Relaxed)
         && client.idle_seconds() > u64::from(config.timeout_s)
