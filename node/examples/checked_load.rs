@@ -149,11 +149,19 @@ struct Turn {
 struct Done {
     keys: Vec<Key>,
     turns: Vec<Turn>,
-    /// What was wrong, if something was.
-    fault: Option<String>,
+    /// What was wrong, if something was, and when.
+    fault: Option<(Instant, String)>,
 }
 
 impl Done {
+    /// What was wrong, and how long into which phase.
+    fn told_fault(&self, phases: &[(String, Instant)]) -> Option<String> {
+        let (at, what) = self.fault.as_ref()?;
+        let (phase, begun) = phases.iter().rfind(|(_, begun)| begun <= at).unwrap_or(&phases[0]);
+        let seconds = at.saturating_duration_since(*begun).as_secs_f64();
+        Some(format!("{phase}, {seconds:.1} s: {what}"))
+    }
+
     /// Has some commands executed, and checks the replies: `true` are writes.
     fn turn(&mut self, asked: &mut Asked, turn: &[(usize, bool)]) -> Result<Duration, String> {
         let command = |&(key, writes): &(usize, bool)| match writes {
@@ -268,7 +276,7 @@ fn main() -> ExitCode {
                 let worked = asked
                     .map_err(|error| error.to_string())
                     .and_then(|mut asked| done.work(&mut asked, pipeline, pause, course));
-                done.fault = worked.err().map(|fault| format!("{node}: {fault}"));
+                done.fault = worked.err().map(|what| (Instant::now(), format!("{node}: {what}")));
                 if done.fault.is_some() {
                     course.preloaded.fetch_add(clients, Relaxed);
                 }
@@ -286,7 +294,7 @@ fn main() -> ExitCode {
         course.stops.store(true, Relaxed);
     });
     let end = Instant::now();
-    let mut faults: Vec<String> = done.iter().filter_map(|done| done.fault.clone()).collect();
+    let mut faults: Vec<String> = done.iter().filter_map(|done| done.told_fault(&phases)).collect();
     if faults.is_empty() {
         let checked = options
             .nodes
