@@ -95,9 +95,13 @@ pub const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Time between two looks whether they have.
 pub const ARRIVAL_PAUSE: Duration = Duration::from_millis(1);
 
-/// Time that a node which has left its cluster goes on answering: with where the keys are now. It
-/// is what others have sent before they heard of it, and clients whose map of the slots is old.
+/// Time that a node which has left its cluster goes on answering, with where the keys are now: it
+/// is what others have sent before they heard of it.
 pub const LEFT_LINGER: Duration = Duration::from_secs(3);
+
+/// The same, while clients of its direct port are connected: they have it on their map of the
+/// slots, and learn by asking it that they should not.
+pub const LEFT_LINGER_CLIENTS_MAX: Duration = Duration::from_secs(15);
 
 const _: () = assert!(BATCH_REPLY_BYTES_MAX >= REPLY_BUFFER_KEPT_BYTES);
 const _: () = assert!(INPUT_BUFFER_KEPT_BYTES >= READ_BUFFER_BYTES);

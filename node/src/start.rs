@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::actors::oplog::LogHandle;
 use crate::actors::shard::{Shard, ShardHandle};
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::cluster::addresses;
 use crate::cluster::membership::Left;
 use crate::cluster::run::{ClusterError, ClusterPart, Process};
@@ -26,7 +26,7 @@ use crate::cluster::view::ClusterView;
 use crate::config::{Config, LiveConfig};
 use crate::http::serve::HttpServer;
 use crate::keyspace::{Keyspace, ShardId};
-use crate::limits::{HTTP_CONNECTIONS_MAX, LEFT_LINGER};
+use crate::limits::{HTTP_CONNECTIONS_MAX, LEFT_LINGER, LEFT_LINGER_CLIENTS_MAX};
 use crate::node::{Node, NodeParts, Ports};
 use crate::oplog::LogStatus;
 use crate::server::listen::{Access, ListenError, listen, port_of};
@@ -137,7 +137,7 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
         if !node.loading.is_active() {
             tokio::select! {
                 () = stop_requested(&node, &mut signals) => {}
-                () = clock::sleep(LEFT_LINGER) => {}
+                () = linger(&node) => {}
             }
         }
     }
@@ -160,6 +160,15 @@ enum End {
 impl From<Left> for End {
     fn from(_: Left) -> Self {
         End::Left
+    }
+}
+
+/// Waits until hardly anybody asks a node that has left for its keys any more.
+async fn linger(node: &Node) {
+    clock::sleep(LEFT_LINGER).await;
+    let end = Ticks::now().after(LEFT_LINGER_CLIENTS_MAX.saturating_sub(LEFT_LINGER));
+    while node.clients.are_any_at(node.ports.direct) && Ticks::now() < end {
+        clock::sleep(LEFT_LINGER / 100).await;
     }
 }
 

@@ -20,6 +20,9 @@ use support::process::until;
 /// Longer than anything here takes, on a machine busy with a build.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// Longer than a node that has left waits for clients that have not come yet.
+const PAST_LINGER: Duration = Duration::from_secs(5);
+
 const KEYS: usize = 1000;
 
 fn cluster(args: &[&str]) -> Output {
@@ -102,6 +105,7 @@ fn nodes_are_shown_and_drained_and_keep_every_key() {
     drop(wire);
     assert_eq!(sum(&settled(&nodes[2], 3), "keys"), KEYS as u64);
 
+    let mut direct = nodes[0].connect_direct();
     // The only seed is the node that leaves: it is asked who the others are.
     let first = nodes[0].client();
     let removed = cluster(&["remove", &first, "--seeds", &nodes[0].bus()]);
@@ -109,6 +113,11 @@ fn nodes_are_shown_and_drained_and_keep_every_key() {
     assert!(said.contains("draining") && said.contains("has left the cluster"), "{said}");
     // For a moment it answers still, with what is true now.
     check_keys(&nodes[0]);
+    // And for longer, to a client that may have it on its map of the slots.
+    std::thread::park_timeout(PAST_LINGER);
+    let told = direct.call(&["GET", &key(0)]).raw;
+    assert!(told.starts_with(b"-MOVED "), "{}", told.escape_ascii());
+    drop(direct);
     assert_eq!(exit_code(&mut nodes[0]), Some(0));
     let status = settled(&nodes[1], 2);
     assert_eq!((sum(&status, "partitions"), sum(&status, "keys")), (1024, KEYS as u64));

@@ -217,6 +217,11 @@ impl Registry {
         self.lock().values().cloned().collect()
     }
 
+    /// Whether there are clients that came to this port of ours.
+    pub fn are_any_at(&self, port: u16) -> bool {
+        self.lock().values().any(|client| client.local.port() == port)
+    }
+
     /// Number of clients.
     pub fn len(&self) -> usize {
         self.lock().len()

@@ -14,6 +14,7 @@ pub(crate) struct Node {
     args: Vec<String>,
     dir: tempfile::TempDir,
     client: u16,
+    direct: u16,
     bus: u16,
 }
 
@@ -36,6 +37,11 @@ impl Node {
     /// Returns a connection of a client.
     pub(crate) fn connect(&self) -> Wire {
         Wire::connect(SocketAddr::from(([127, 0, 0, 1], self.client)))
+    }
+
+    /// Returns a connection of a client that knows the slots.
+    pub(crate) fn connect_direct(&self) -> Wire {
+        Wire::connect(SocketAddr::from(([127, 0, 0, 1], self.direct)))
     }
 
     /// Its data directory.
@@ -75,14 +81,15 @@ pub(crate) fn start(count: usize, flags: &[&str]) -> Vec<Node> {
     let start = |[client, direct, bus]: [u16; 3]| {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data").to_string_lossy().into_owned();
-        let [client_port, direct, bus_port] = [client, direct, bus].map(|port| port.to_string());
-        let own = ["--port", &client_port, "--direct-port", &direct, "--bus-port", &bus_port];
+        let [client_port, direct_port, bus_port] =
+            [client, direct, bus].map(|port| port.to_string());
+        let own = ["--port", &client_port, "--direct-port", &direct_port, "--bus-port", &bus_port];
         let own = [&own[..], &["--http-port", "0"]].concat();
         let common = ["--shards", "1", "--seeds", &seeds.join(","), "--data-dir", &data];
         let args: Vec<String> =
             [&own[..], &common, flags].concat().into_iter().map(str::to_owned).collect();
         let child = spawn(&args, &dir);
-        Node { child, args, dir, client, bus }
+        Node { child, args, dir, client, direct, bus }
     };
     ports.into_iter().map(start).collect()
 }
