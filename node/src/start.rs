@@ -33,7 +33,7 @@ use crate::server::listen::{Access, ListenError, listen, port_of};
 use crate::server::{self, off_thread, sweep};
 use crate::shard::ShardState;
 use crate::shard::memory::MemoryGate;
-use crate::{compaction, logger, oplog, process};
+use crate::{actors, compaction, logger, oplog, process};
 
 /// Open files that are no clients: listeners, event queues, the log, operators.
 const FILES_RESERVED: u64 = 64 + HTTP_CONNECTIONS_MAX as u64;
@@ -95,7 +95,7 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
         is_new: directory.identity().cluster.is_none(),
     };
     let arbiters = start_arbiters(config.shard_count())?;
-    let log_arbiter = Arbiter::try_new()?;
+    let log_arbiter = actors::arbiter("oplog")?;
     let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
     let view = ClusterView::new(process.node, State::new(), false);
     let parts = NodeParts::new(live, handles.len(), ports, view);
@@ -227,7 +227,7 @@ async fn stop(node: &Node, cluster: ClusterPart, patience: Duration) -> Result<(
 }
 
 fn start_arbiters(count: usize) -> io::Result<Vec<Arbiter>> {
-    (0..count).map(|_| Arbiter::try_new()).collect()
+    (0..count).map(|index| actors::arbiter(&format!("shard-{index}"))).collect()
 }
 
 /// Starts a shard on each arbiter.

@@ -18,3 +18,40 @@
 pub mod membership;
 pub mod oplog;
 pub mod shard;
+
+use std::ffi::CString;
+use std::io;
+
+use actix_rt::Arbiter;
+
+/// Starts a thread for actors. `name` is what system tools show of it (`top -H`, `perf`): 15 bytes
+/// of it.
+///
+/// # Errors
+/// What the system says if it has no thread left; `InvalidInput` if the name holds a zero byte.
+pub fn arbiter(name: &str) -> io::Result<Arbiter> {
+    let name = CString::new(name)?;
+    let arbiter = Arbiter::try_new()?;
+    arbiter.spawn(async move {
+        // A thread without its name works as well.
+        let _ = rustix::thread::set_name(&name);
+    });
+    Ok(arbiter)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn threads_have_names_that_tools_show() {
+        let (told, name) = tokio::sync::oneshot::channel();
+        arbiter("shard-0").unwrap().spawn(async move {
+            told.send(fs::read_to_string("/proc/thread-self/comm").unwrap()).unwrap();
+        });
+        assert_eq!(name.await.unwrap(), "shard-0\n");
+        assert!(arbiter("a\0b").is_err());
+    }
+}

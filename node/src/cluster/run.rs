@@ -24,6 +24,7 @@ use super::moves::target::Target;
 use super::raft::{Consensus, ConsensusError, RaftTransport};
 use super::service::NodeService;
 use super::table::{Announcement, ClusterId, Incarnation, NodeId, PARTITIONS, PartitionId};
+use crate::actors;
 use crate::actors::membership::MembershipHandle;
 use crate::clock;
 use crate::node::Node;
@@ -90,7 +91,7 @@ impl ClusterPart {
         arbiters: Vec<ArbiterHandle>,
     ) -> Result<Self, ClusterError> {
         let config = node.config.current();
-        let threads = [Arbiter::try_new()?, Arbiter::try_new()?];
+        let threads = [actors::arbiter("bus")?, actors::arbiter("consensus")?];
         let [for_bus, for_consensus] = &threads;
         let links = Arc::new(BusLinks::default());
         let transport: Arc<dyn RaftTransport> = links.clone();
