@@ -50,7 +50,7 @@ impl Default for PlanLimits {
         PlanLimits {
             incoming_max: 16,
             outgoing_max: 16,
-            bytes_max: 4 << 20,
+            bytes_max: 2 << 20,
             always: 2,
             pause: Duration::from_millis(500),
         }
