@@ -10,6 +10,7 @@ use bytes::Bytes;
 use distcache_protocol::peer::{Class, Frame, Kind, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::coop;
 
 use super::backoff::BackOff;
 use super::dial::{Dialled, dial};
@@ -94,18 +95,30 @@ impl Link {
     }
 
     async fn ask(&self, kind: Kind, body: Bytes) -> Result<Bytes, BusError> {
-        let bytes = body.len() as u32;
-        // At least one, so that no call overtakes those that wait for room.
-        let held = self.bytes.clone().acquire_many_owned(bytes.max(1)).await;
         let id = self.next_id.fetch_add(1, Relaxed);
         // Before the channel: its end is dropped first, so who adds the call later sees that.
         let _forget = Forget(&self.waiting, id);
         let (sender, answer) = oneshot::channel();
-        let answer_to = Answer { sender, _held: held.expect("never closed") };
-        let call = Call { id, kind, body, answer: answer_to };
-        let gone = || BusError::UnknownPeer(self.peer);
-        self.queue.send(call).await.map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        // The runtime makes a task wait that has done much in one turn: if that were here, the
+        // task's next call could overtake this one.
+        coop::unconstrained(self.enqueue(id, kind, body, sender)).await?;
+        answer.await.unwrap_or_else(|_| Err(BusError::UnknownPeer(self.peer)))
+    }
+
+    /// Gives a call to the task that writes it, once there is room for it.
+    async fn enqueue(
+        &self,
+        id: u64,
+        kind: Kind,
+        body: Bytes,
+        sender: oneshot::Sender<Result<Bytes, BusError>>,
+    ) -> Result<(), BusError> {
+        let bytes = body.len() as u32;
+        // At least one, so that no call overtakes those that wait for room.
+        let held = self.bytes.clone().acquire_many_owned(bytes.max(1)).await;
+        let call =
+            Call { id, kind, body, answer: Answer { sender, _held: held.expect("never closed") } };
+        self.queue.send(call).await.map_err(|_| BusError::UnknownPeer(self.peer))
     }
 
     /// Waits until no call is under way.

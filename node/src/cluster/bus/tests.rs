@@ -1,8 +1,10 @@
 //! Buses over real sockets on loopback.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::coop;
 
 use super::limits::{
     BODY_COLLECTED_BYTES_MAX, CALLS_MAX, ERROR_TEXT_BYTES_MAX, call_bytes_max, handled_max,
@@ -174,6 +177,26 @@ async fn bulk_requests_are_handled_one_by_one_in_the_order_of_their_calls() {
     }
     let expected: Vec<_> = (0..100).flat_map(|at| [(a.id, false, at), (a.id, true, at)]).collect();
     assert_eq!(*locked(&b.seen), expected);
+}
+
+#[tokio::test]
+async fn a_call_is_not_overtaken_by_the_next_one_of_a_task_that_has_done_much() {
+    let (a, b) = pair();
+    // The runtime makes a task wait then, whatever it asks for.
+    while coop::has_budget_remaining() {
+        coop::consume_budget().await;
+    }
+    let bodies = [[0], [1]];
+    let mut calls = bodies.each_ref().map(|body| Box::pin(a.ask(&b, Class::Bulk, ECHO, body)));
+    for call in &mut calls {
+        poll_fn(|context| Poll::Ready(call.as_mut().poll(context).is_pending())).await;
+        tokio::task::yield_now().await;
+    }
+    for call in calls {
+        call.await.unwrap();
+    }
+    let seen: Vec<u8> = locked(&b.seen).iter().map(|(_, _, first)| *first).collect();
+    assert_eq!(seen, [0, 0, 1, 1]);
 }
 
 #[tokio::test]
