@@ -602,6 +602,26 @@ def brings_keys(args, name):
         return expect_said(second, r"start with an empty directory", 20, ends=True)
 
 
+def violations_without(fence, args, name):
+    """What the checker finds in one try without the fence, or None."""
+    off = {"DISTCACHE_FENCE_OFF": fence}
+    with Run(args, name, environments={i: off for i in range(4)}, silent=True,
+             rate=0, pipeline=8, keys=1000) as run:
+        run.start()
+        run.until_moving()
+        for node in run.nodes:
+            node.pause()
+            time.sleep(0.3)
+            node.go_on()
+        try:
+            run.finish()
+        except Failed as failed:
+            if "violations" not in str(failed):
+                raise
+            return str(failed)
+        return None
+
+
 def fence_off(fence):
     """Without this fence the checker must find something: shows that it would."""
     def case(args, name):
@@ -609,23 +629,10 @@ def fence_off(fence):
             raise Skipped("a build without fences to turn off")
         if fence.encode() not in args.node_bytes:
             raise Skipped(f"this build has no fence {fence}")
-        off = {"DISTCACHE_FENCE_OFF": fence}
         # Whether a write meets the moment without the fence is chance.
         for tried in range(1, FENCE_TRIES + 1):
-            with Run(args, name, environments={i: off for i in range(4)}, silent=True,
-                     rate=0, pipeline=8, keys=1000) as run:
-                run.start()
-                run.until_moving()
-                for node in run.nodes:
-                    node.pause()
-                    time.sleep(0.3)
-                    node.go_on()
-                try:
-                    run.finish()
-                except Failed as failed:
-                    if "violations" not in str(failed):
-                        raise
-                    return f"the checker finds, at try {tried}: {str(failed)[:200]}"
+            if (found := violations_without(fence, args, name)) is not None:
+                return f"the checker finds, at try {tried}: {found[:200]}"
         raise Failed(f"nothing was found in {FENCE_TRIES} tries without the fence {fence}")
     return case
 

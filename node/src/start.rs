@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::actors::oplog::LogHandle;
 use crate::actors::shard::{Shard, ShardHandle};
-use crate::clock::{self, Ticks};
+use crate::clock;
 use crate::cluster::addresses;
 use crate::cluster::membership::Left;
 use crate::cluster::run::{ClusterError, ClusterPart, Process};
@@ -166,10 +166,14 @@ impl From<Left> for End {
 /// Waits until hardly anybody asks a node that has left for its keys any more.
 async fn linger(node: &Node) {
     clock::sleep(LEFT_LINGER).await;
-    let end = Ticks::now().after(LEFT_LINGER_CLIENTS_MAX.saturating_sub(LEFT_LINGER));
-    while node.clients.are_any_at(node.ports.direct) && Ticks::now() < end {
-        clock::sleep(LEFT_LINGER / 100).await;
-    }
+    let all_gone = async {
+        while node.clients.are_any_at(node.ports.direct) {
+            clock::sleep(LEFT_LINGER / 100).await;
+        }
+    };
+    // Who is connected still may be one that never asks.
+    let rest = LEFT_LINGER_CLIENTS_MAX.saturating_sub(LEFT_LINGER);
+    let _ = clock::within(Some(rest), all_gone).await;
 }
 
 /// Answers operators, from here to the end of the process: also while the log is read, and while
