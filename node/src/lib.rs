@@ -6,8 +6,8 @@
 //! to the operation log, and the connection writes the replies in request order.
 //!
 //! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
-//! [`node`], [`monitor`], [`cluster`], [`http`], [`start`], [`cli`], [`config`], [`logger`],
-//! [`process`], [`limits`], [`clock`].
+//! [`node`], [`monitor`], [`cluster`], [`http`], [`sockets`], [`start`], [`cli`], [`config`],
+//! [`logger`], [`process`], [`limits`], [`clock`].
 
 pub mod actors;
 pub mod cli;
@@ -27,4 +27,5 @@ pub mod process;
 pub mod records;
 pub mod server;
 pub mod shard;
+pub mod sockets;
 pub mod start;

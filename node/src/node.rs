@@ -48,7 +48,7 @@ impl std::ops::Deref for Node {
 }
 
 /// TCP ports that a node listens on, as the system gave them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
     /// For any client.
     pub client: u16,

@@ -2,8 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -27,12 +26,13 @@ use crate::config::{Config, LiveConfig};
 use crate::http::serve::HttpServer;
 use crate::keyspace::{Keyspace, ShardId};
 use crate::limits::{HTTP_CONNECTIONS_MAX, LEFT_LINGER, LEFT_LINGER_CLIENTS_MAX};
-use crate::node::{Node, NodeParts, Ports};
+use crate::node::{Node, NodeParts};
 use crate::oplog::LogStatus;
-use crate::server::listen::{Access, ListenError, listen, port_of};
+use crate::server::listen::ListenError;
 use crate::server::{self, off_thread, sweep};
 use crate::shard::ShardState;
 use crate::shard::memory::MemoryGate;
+use crate::sockets::{Sockets, write_ports};
 use crate::{actors, compaction, logger, oplog, process};
 
 /// Open files that are no clients: listeners, event queues, the log, operators.
@@ -260,38 +260,6 @@ fn start_shards(
     arbiters.iter().enumerate().map(start).collect()
 }
 
-/// Where the node listens.
-struct Sockets {
-    clients: Vec<(Access, TcpListener)>,
-    bus: std::net::TcpListener,
-    bus_ip: IpAddr,
-    http: Vec<TcpListener>,
-    ports: Ports,
-}
-
-impl Sockets {
-    fn open(config: &Config) -> Result<Self, StartError> {
-        let backlog = config.tcp_backlog;
-        let any = listen(&config.bind, config.port, backlog)?;
-        let direct = listen(&config.bind, config.direct_port(config.port), backlog)?;
-        let bus_bind = addresses::bus_bind(config);
-        let bus_port = config.bus_port(config.port);
-        let mut bus = listen(std::slice::from_ref(&bus_bind), bus_port, backlog)?;
-        let http = match config.http_port(config.port) {
-            Some(port) => listen(&config.bind, port, backlog)?,
-            None => Vec::new(),
-        };
-        let http_port = if http.is_empty() { None } else { Some(port_of(&http)?) };
-        let (client, direct_port) = (port_of(&any)?, port_of(&direct)?);
-        let ports = Ports { client, direct: direct_port, bus: port_of(&bus)?, http: http_port };
-        let bus = bus.pop().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))?;
-        let any = any.into_iter().map(|listener| (Access::Any, listener));
-        let direct = direct.into_iter().map(|listener| (Access::Direct, listener));
-        let clients = any.chain(direct).collect();
-        Ok(Sockets { clients, bus: bus.into_std()?, bus_ip: bus_bind.ip, http, ports })
-    }
-}
-
 /// Opens the node's part in consensus; it says who the node is.
 async fn open_raft(config: &Config) -> Result<RaftDirectory, StartError> {
     let (directory, new_node) = (config.data_dir.clone(), clock::random_seed());
@@ -348,33 +316,6 @@ async fn stop_requested(node: &Node, signals: &mut [Signal; 2]) {
         () = any_signal => log::info!("a signal stops the node"),
         () = node.stop.requested() => log::info!("a command stops the node"),
     }
-}
-
-/// Tells the ports that the system chose, in files of the data directory: `port` has the one for
-/// all clients, and `ports` all of them, under the names of their options.
-fn write_ports(config: &Config, ports: Ports) -> Result<(), StartError> {
-    let Ports { client, direct, bus, http } = ports;
-    let options = [config.port, config.direct_port(config.port), config.bus_port(config.port)];
-    let chosen = options.contains(&0) || config.http_port(config.port) == Some(0);
-    let http = http.map_or(String::new(), |port| format!("http-port {port}\n"));
-    let all = format!("port {client}\ndirect-port {direct}\nbus-port {bus}\n{http}");
-    let files = [
-        ("ports", all, chosen),
-        // The last one: who waits for it finds the other one too.
-        ("port", format!("{client}\n"), config.port == 0),
-    ];
-    let write = |directory: &Path| {
-        for (name, text, _) in files.iter().filter(|(_, _, wanted)| *wanted) {
-            std::fs::create_dir_all(directory)?;
-            // Renamed into place, so that nobody reads half a number.
-            let temporary = directory.join(format!("{name}.new"));
-            std::fs::write(&temporary, text)?;
-            std::fs::rename(temporary, directory.join(name))?;
-        }
-        Ok(())
-    };
-    let path = config.data_dir.clone();
-    write(&path).map_err(|source| StartError::DataDirectory { path, source })
 }
 
 /// Makes a panic on any thread the end of the process: a node that lost an actor but still

@@ -87,6 +87,30 @@ pub fn listen(
     }
 }
 
+/// Binds all addresses to `port`, which nobody has asked for: if it is taken, to any free one, and
+/// says so. `option` is the name of the option by which one can be asked for.
+///
+/// A port may be taken without any server on it, by a client that has just left another one.
+///
+/// # Errors
+/// As [`listen`].
+pub fn listen_near(
+    addresses: &[BindAddress],
+    port: u16,
+    backlog: u32,
+    option: &str,
+) -> Result<Vec<TcpListener>, ListenError> {
+    match listen(addresses, port, backlog) {
+        Err(error) if error.source.kind() == io::ErrorKind::AddrInUse => {}
+        other => return other,
+    }
+    let listeners = listen(addresses, 0, backlog)?;
+    if let Ok(free) = port_of(&listeners) {
+        log::warn!("port {port} is taken, so {free} stands in for it; --{option} chooses another");
+    }
+    Ok(listeners)
+}
+
 /// The port of listeners that [`listen`] has returned.
 ///
 /// # Errors

@@ -44,7 +44,8 @@ pub(super) const ROWS: &[OptionSpec] = &[
         "-1",
         "TCP port for clients that know the cluster's slots: redis-cli -c, and the cluster mode of \
          client libraries, which find it by themselves from any other node or port. -1 is port + 1 \
-         (if there is such a port and port is not 0), 0 any free port.",
+         (any free port if that is taken, if there is no such port, or if port is 0), 0 any free \
+         port.",
     )
     .field(|c, v| c.direct_port = port(v)),
     OptionSpec::new(
@@ -52,8 +53,8 @@ pub(super) const ROWS: &[OptionSpec] = &[
         "bus-port",
         integer(-1, 65535, ""),
         "-1",
-        "TCP port for the other nodes of a cluster. -1 is port + 10000 (if there is such a port \
-         and port is not 0), 0 any free port.",
+        "TCP port for the other nodes of a cluster. -1 is port + 10000 (any free port if there is \
+         no such port, if port is 0, or if that is taken and no seeds are given), 0 any free port.",
     )
     .field(|c, v| c.bus_port = port(v)),
     OptionSpec::new(
@@ -63,8 +64,8 @@ pub(super) const ROWS: &[OptionSpec] = &[
         "-1",
         "TCP port for operators, with HTTP: /metrics for Prometheus, /health/live and \
          /health/ready for who starts and stops nodes. It asks for no password and tells neither \
-         keys nor values. -1 is port + 2 (any free port if there is no such port or port is 0), 0 \
-         switches it off.",
+         keys nor values. -1 is port + 2 (any free port if that is taken, if there is no such \
+         port, or if port is 0), 0 switches it off.",
     )
     .field(|c, v| c.http_port = port(v)),
     OptionSpec::new(
