@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::lease::LEASE_OVER;
@@ -30,17 +30,24 @@ pub const REST_MIN: Duration = Duration::from_secs(1);
 /// The longest rest.
 pub const REST_MAX: Duration = Duration::from_secs(30);
 
-/// The bytes of the partitions, as their primaries have told this leader.
+/// What the members have told this leader: the bytes of their partitions, and how far they follow.
 #[derive(Debug, Clone, Default)]
 pub struct Sizes {
     bytes: Vec<u64>,
-    told: BTreeSet<NodeId>,
+    /// Index of the last entry that each had applied.
+    applied: BTreeMap<NodeId, u64>,
 }
 
 impl Sizes {
-    /// Notes what a member has told of those partitions that are its own.
-    pub fn note(&mut self, table: &State, node: NodeId, report: &[(PartitionId, u64)]) {
-        self.told.insert(node);
+    /// Notes what a member has applied, and what it tells of those partitions that are its own.
+    pub fn note(
+        &mut self,
+        table: &State,
+        node: NodeId,
+        applied: u64,
+        report: &[(PartitionId, u64)],
+    ) {
+        self.applied.insert(node, applied);
         self.bytes.resize(PARTITIONS.into(), 0);
         for (id, bytes) in report {
             let is_primary = table.partition(*id).is_some_and(|at| at.primary == Some(node));
@@ -53,7 +60,7 @@ impl Sizes {
     /// Whether all nodes that serve something have told of it.
     pub fn are_known(&self, table: &State) -> bool {
         let mut owners = table.partitions.iter().filter_map(|partition| partition.primary);
-        owners.all(|node| self.told.contains(&node) || !table.is_up(node))
+        owners.all(|node| self.applied.contains_key(&node) || !table.is_up(node))
     }
 }
 
@@ -81,6 +88,8 @@ pub struct Driver {
     /// The last move of each partition that ended.
     ended: Vec<Option<MoveId>>,
     failures: BTreeMap<PartitionId, Failures>,
+    /// Members that are to leave and hold nothing, with the table's version when that was seen.
+    empty: BTreeMap<NodeId, u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +114,7 @@ impl Driver {
             members_changed: now,
             ended: ended(table).collect(),
             failures: BTreeMap::new(),
+            empty: BTreeMap::new(),
         }
     }
 
@@ -116,7 +126,7 @@ impl Driver {
         new_move: &mut dyn FnMut() -> MoveId,
     ) -> Vec<Entry> {
         self.note(seen.table, now);
-        let mut entries = forgotten(seen);
+        let mut entries = self.forgotten(seen);
         // Without sizes, more could move at once than the network should carry.
         if !seen.sizes.are_known(seen.table) && now.since(self.since) < LEASE_OVER {
             return entries;
@@ -140,6 +150,15 @@ impl Driver {
             self.members = members;
             self.members_changed = now;
         }
+        let is_empty = |node: &NodeId| {
+            let member = table.nodes.get(node);
+            member.is_some_and(|member| member.status.is_leaving())
+                && table.held_by(*node).is_none()
+        };
+        self.empty.retain(|node, _| is_empty(node));
+        for node in table.nodes.keys().filter(|node| is_empty(node)) {
+            self.empty.entry(*node).or_insert(table.version);
+        }
         for ((id, partition), known) in table.numbered().zip(&mut self.ended) {
             let Some(ended) = partition.ended.filter(|ended| Some(ended.move_id) != *known) else {
                 continue;
@@ -152,6 +171,23 @@ impl Driver {
                 *failures = Failures { count: failures.count + 1, last: now };
             }
         }
+    }
+
+    /// Members that have left: they hold nothing, know where everything is that they held, and do
+    /// not vote any more. Until another one votes in its place, a node stays.
+    ///
+    /// Once it is forgotten, a node hears of no more entries, but tells clients for a while where
+    /// their keys are. One that is down tells nobody.
+    fn forgotten(&self, seen: &Seen<'_>) -> Vec<Entry> {
+        let (standing, table) = (seen.standing, seen.table);
+        let votes = |node: &NodeId| standing.is_changing || standing.voters.contains(node);
+        let knows = |node: &NodeId, version: u64| {
+            !table.is_up(*node)
+                || seen.sizes.applied.get(node).is_some_and(|applied| *applied >= version)
+        };
+        let gone =
+            self.empty.iter().filter(|(node, version)| !votes(node) && knows(node, **version));
+        gone.map(|(node, _)| Entry::NodeForget { node: *node }).collect()
     }
 }
 
@@ -169,15 +205,6 @@ fn members(table: &State) -> BTreeMap<NodeId, (Incarnation, Status)> {
 
 fn ended(table: &State) -> impl Iterator<Item = Option<MoveId>> {
     table.partitions.iter().map(|partition| partition.ended.map(|ended| ended.move_id))
-}
-
-/// Members that have left: they hold nothing, and do not vote any more. Until another one votes in
-/// its place, a node stays.
-fn forgotten(seen: &Seen<'_>) -> Vec<Entry> {
-    let votes = |node: &NodeId| seen.standing.is_changing || seen.standing.voters.contains(node);
-    let leaving = seen.table.nodes.iter().filter(|(_, member)| member.status.is_leaving());
-    let gone = leaving.filter(|(node, _)| !votes(node) && seen.table.held_by(**node).is_none());
-    gone.map(|(node, _)| Entry::NodeForget { node: *node }).collect()
 }
 
 /// Whether a member that should answer has not for a moment, or cannot hear of the table yet.

@@ -142,10 +142,10 @@ impl Leases {
         let table = Arc::clone(&self.consensus.table().borrow());
         for Waiting { request, answer } in batch {
             let granted = refused.unwrap_or_else(|| {
-                let LeaseRequest { node, incarnation, .. } = request;
+                let LeaseRequest { node, incarnation, applied, .. } = request;
                 let granted = state.grantor.answer(&table, node, incarnation, now);
                 if matches!(granted, LeaseAnswer::Granted(_)) {
-                    state.sizes.note(&table, node, &request.report);
+                    state.sizes.note(&table, node, applied, &request.report);
                 }
                 granted
             });

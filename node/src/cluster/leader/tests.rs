@@ -1,5 +1,7 @@
 //! The leader's duties on the real table, with moves that succeed and fail.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::cluster::table::{
     Announcement, Change, ClusterId, MovePhase, NodeAddresses, Partition, StreamSequence, apply,
@@ -13,6 +15,8 @@ struct Cluster {
     standing: Standing,
     sizes: Sizes,
     silent: BTreeSet<NodeId>,
+    /// Nodes that answer, but have applied nothing of late.
+    behind: BTreeSet<NodeId>,
     driver: Driver,
     clock: Ticks,
     /// When nodes last answered.
@@ -50,8 +54,9 @@ impl Cluster {
         apply(&mut table, 1, &Entry::Create { cluster, node, announcement: announcement(1) });
         let driver = Driver::new(&table, PlanLimits::default(), clock);
         let (sizes, silent, last_ok) = (Sizes::default(), BTreeSet::new(), BTreeMap::new());
+        let (behind, moves) = (BTreeSet::new(), 0);
         let mut cluster =
-            Cluster { table, standing, sizes, silent, driver, clock, last_ok, moves: 0 };
+            Cluster { table, standing, sizes, silent, behind, driver, clock, last_ok, moves };
         for node in 2..=nodes {
             cluster.join(node);
         }
@@ -74,7 +79,8 @@ impl Cluster {
         self.clock = self.clock.after(STEP);
         for node in self.table.nodes.keys().filter(|node| !self.silent.contains(node)) {
             self.last_ok.insert(*node, self.clock);
-            self.sizes.note(&self.table, *node, &[]);
+            let applied = if self.behind.contains(node) { 1 } else { self.table.version };
+            self.sizes.note(&self.table, *node, applied, &[]);
         }
         let seen = Seen {
             own: NodeId(1),
@@ -178,9 +184,9 @@ fn nothing_moves_before_all_have_reported_or_while_one_is_suspect() {
 
     let mut sizes = Sizes::default();
     assert!(!sizes.are_known(&cluster.table));
-    sizes.note(&cluster.table, NodeId(2), &[(PartitionId(0), 9), (PartitionId(5000), 9)]);
+    sizes.note(&cluster.table, NodeId(2), 1, &[(PartitionId(0), 9), (PartitionId(5000), 9)]);
     assert!(!sizes.are_known(&cluster.table) && sizes.bytes[0] == 0, "not its own");
-    sizes.note(&cluster.table, NodeId(1), &[(PartitionId(0), 9)]);
+    sizes.note(&cluster.table, NodeId(1), 1, &[(PartitionId(0), 9)]);
     assert!(sizes.are_known(&cluster.table) && sizes.bytes[0] == 9);
 }
 
@@ -229,6 +235,30 @@ fn who_leaves_is_forgotten_when_it_has_nothing_and_does_not_vote() {
     cluster.standing.voters = BTreeSet::from([NodeId(3)]);
     assert_eq!(cluster.settle(|_| true), 0);
     assert!(cluster.table.nodes.contains_key(&NodeId(2)));
+}
+
+#[test]
+fn who_leaves_is_forgotten_when_it_knows_where_its_keys_are_now() {
+    let mut cluster = Cluster::of(3);
+    cluster.settle(|_| true);
+    cluster.apply(&Entry::NodeLeaving { node: NodeId(3) });
+    cluster.behind.insert(NodeId(3));
+    assert_eq!(cluster.settle(|_| true), 341);
+    assert_eq!(cluster.owned(3), 0);
+    assert_eq!(cluster.table.nodes[&NodeId(3)].status, Status::Leaving, "it tells what is past");
+    // What others do meanwhile is not its concern.
+    let empty = cluster.table.version;
+    cluster.join(4);
+    assert!(cluster.table.version > empty);
+    cluster.sizes.note(&cluster.table, NodeId(3), empty, &[]);
+    cluster.silent.insert(NodeId(3));
+    let forget = Entry::NodeForget { node: NodeId(3) };
+    assert_eq!(cluster.look().first(), Some(&forget));
+    // A node that is down tells nobody anything.
+    cluster.sizes.note(&cluster.table, NodeId(3), 1, &[]);
+    assert_ne!(cluster.look().first(), Some(&forget));
+    cluster.apply(&Entry::NodeDown { node: NodeId(3), incarnation: Incarnation(3) });
+    assert_eq!(cluster.look().first(), Some(&forget));
 }
 
 #[test]
