@@ -15,7 +15,9 @@ use actix_rt::{Arbiter, ArbiterHandle, System};
 use bytes::Bytes;
 use distcache_node::actors::shard::{Shard, ShardHandle};
 use distcache_node::clock::Ticks;
-use distcache_node::cluster::bus::{Bus, BusConfig, Class, Handling, Kind, PeerIdentity, Service};
+use distcache_node::cluster::bus::{
+    Bus, BusConfig, Class, Handling, Kind, PeerIdentity, Service, Threads,
+};
 use distcache_node::cluster::table::{
     Announcement, ClusterId, Entry, Incarnation, Joining, MoveId, MovePhase, NodeAddresses, NodeId,
     PartitionId, Role, State, Then, apply,
@@ -26,7 +28,7 @@ use distcache_node::keyspace::{Keyspace, ShardId};
 use distcache_node::node::{Node, NodeParts, Ports};
 use distcache_node::server;
 use distcache_node::server::forward::over_bus::FORWARD;
-use distcache_node::server::forward::{Forward, ForwardError, Forwarded, Workers};
+use distcache_node::server::forward::{Forward, ForwardError, Forwarded, execute};
 use distcache_node::server::listen::Access;
 use distcache_node::shard::ShardState;
 use distcache_node::shard::memory::MemoryGate;
@@ -34,7 +36,6 @@ use distcache_protocol::slot::slot_of;
 use support::text::{parse_request, show_tree};
 use support::wire::Wire;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 
 /// What a node does with batches that are sent to it.
 #[derive(Clone, Copy, PartialEq)]
@@ -49,19 +50,20 @@ enum Manner {
 #[derive(Default)]
 struct Network(Mutex<BTreeMap<NodeId, Reached>>);
 
-type Reached = (Arc<Node>, Arc<Workers>, Manner);
+type Reached = (Arc<Node>, Manner);
 
 /// A node's way to the others.
 struct Way(Arc<Network>);
 
 impl Forward for Way {
-    fn forward(&self, node: NodeId, batch: Vec<u8>) -> Forwarded {
-        let (_, workers, manner) = self.0.0.lock().unwrap()[&node].clone();
+    fn forward(&self, _: usize, node: NodeId, batch: Vec<u8>) -> Forwarded {
+        let (node, manner) = self.0.0.lock().unwrap()[&node].clone();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let answer = (manner == Manner::Answers).then(|| workers.execute(peer, batch));
         Box::pin(async move {
             match manner {
-                Manner::Answers => answer.unwrap().await.map_err(ForwardError::Unknown),
+                Manner::Answers => {
+                    execute(&node, peer, &batch).await.map_err(ForwardError::Unknown)
+                }
                 Manner::IsTooNarrow => Err(ForwardError::Unsendable("too long".to_owned())),
                 Manner::IsNotReached => Err(ForwardError::NotSent("no route".to_owned())),
                 Manner::IsSilent => Err(ForwardError::Unknown("no answer in 1 s".to_owned())),
@@ -71,13 +73,13 @@ impl Forward for Way {
 }
 
 /// A node's answers to what comes by the bus.
-struct Answering(Arc<Workers>);
+struct Answering(Arc<Node>);
 
 impl Service for Answering {
     fn handle(&self, from: PeerIdentity, _: Class, kind: Kind, body: Bytes) -> Handling {
         assert_eq!(kind, FORWARD);
-        let answer = self.0.execute(from.address, body);
-        Box::pin(async move { answer.await.map(Bytes::from) })
+        let node = self.0.clone();
+        Box::pin(async move { execute(&node, from.address, &body).await.map(Bytes::from) })
     }
 }
 
@@ -131,8 +133,7 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, SocketAddr) {
             let shards = shards.collect();
             let node = Arc::new(Node::new(parts, shards, None));
             node.cluster.set_forward(Arc::new(Way(network.clone())));
-            let workers = Arc::new(Workers::new(node.clone(), handles.clone()));
-            let entry = (node.clone(), workers, Manner::Answers);
+            let entry = (node.clone(), Manner::Answers);
             network.0.lock().unwrap().insert(id, entry);
             sender.send((local, direct_local)).unwrap();
             actix_rt::spawn(server::accept(direct, Access::Direct, node.clone(), handles.clone()));
@@ -175,7 +176,7 @@ impl Cluster {
     }
 
     fn behave(&self, node: u64, manner: Manner) {
-        self.network.0.lock().unwrap().get_mut(&NodeId(node)).unwrap().2 = manner;
+        self.network.0.lock().unwrap().get_mut(&NodeId(node)).unwrap().1 = manner;
     }
 
     fn connect(&self, node: u64) -> Wire {
@@ -230,7 +231,7 @@ fn the_bus_is_a_way_to_other_nodes() {
     let cluster = Cluster::start();
     let (sender, receiver) = mpsc::channel();
     for number in 1..=NODES {
-        let (_, workers, _) = cluster.network.0.lock().unwrap()[&NodeId(number)].clone();
+        let (node, _) = cluster.network.0.lock().unwrap()[&NodeId(number)].clone();
         let sender = sender.clone();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -243,9 +244,8 @@ fn the_bus_is_a_way_to_other_nodes() {
                     cluster: Some(ClusterId(7)),
                     secret: None,
                 };
-                let bus =
-                    Bus::start(config, listener, Arc::new(Answering(workers)), Handle::current())
-                        .unwrap();
+                let bus = Bus::start(config, listener, Arc::new(Answering(node)), Threads::here())
+                    .unwrap();
                 sender.send((NodeId(number), address, bus)).unwrap();
                 std::future::pending::<()>().await;
             });
@@ -262,13 +262,13 @@ fn the_bus_is_a_way_to_other_nodes() {
     let bus = &buses.iter().find(|(node, _, _)| node.0 != cluster.owner("k1")).unwrap().2;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let owner = NodeId(cluster.owner("k1"));
-    let replies = runtime.block_on(bus.forward(owner, batch.clone())).unwrap();
+    let replies = runtime.block_on(bus.forward(0, owner, batch.clone())).unwrap();
     assert!(replies.ends_with(b":1\r\n:1\r\n"), "{}", replies.escape_ascii());
-    let error = runtime.block_on(bus.forward(NodeId(99), batch)).unwrap_err();
+    let error = runtime.block_on(bus.forward(0, NodeId(99), batch)).unwrap_err();
     assert!(matches!(error, ForwardError::NotSent(_)), "{error}");
-    let error = runtime.block_on(bus.forward(owner, vec![9])).unwrap_err();
+    let error = runtime.block_on(bus.forward(0, owner, vec![9])).unwrap_err();
     assert!(matches!(error, ForwardError::Unknown(_)), "{error}");
-    let error = runtime.block_on(bus.forward(owner, vec![0; 100 << 20])).unwrap_err();
+    let error = runtime.block_on(bus.forward(0, owner, vec![0; 100 << 20])).unwrap_err();
     assert!(matches!(error, ForwardError::Unsendable(_)), "{error}");
 }
 

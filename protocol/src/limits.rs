@@ -29,7 +29,7 @@ pub const VALUE_NODES_MAX: usize = 16 * 1024 * 1024;
 /// Longest body of a frame between nodes in class Control, in bytes.
 pub const PEER_CONTROL_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Longest body of a frame between nodes in the classes Replication and Bulk, in bytes.
+/// Longest body of a frame between nodes in the classes Forward, Replication and Bulk, in bytes.
 pub const PEER_DATA_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bodies up to this length are copied out of the read buffer, in bytes: who keeps a small body

@@ -155,9 +155,9 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener};
     use std::sync::Arc;
 
+    use crate::cluster::bus::Threads;
     use distcache_recovery::raft_directory::RaftDirectory;
     use tempfile::TempDir;
-    use tokio::runtime::Handle;
     use tokio::sync::watch;
 
     use super::*;
@@ -215,7 +215,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let (node, incarnation) = (NodeId(id), Incarnation(id));
         let config = BusConfig { node, incarnation, cluster: None, secret: None };
-        let bus = Bus::start(config, listener, service, Handle::current()).unwrap();
+        let bus = Bus::start(config, listener, service, Threads::here()).unwrap();
         links.connect(bus.clone());
         let announcement = Announcement {
             incarnation,

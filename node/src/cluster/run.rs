@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::addresses;
 use super::admin::serve::Admin;
-use super::bus::{Bus, BusConfig, Secret};
+use super::bus::{Bus, BusConfig, Secret, Threads};
 use super::follow::{FollowError, Follower};
 use super::lease::Lease;
 use super::leases::{Leases, Reports};
@@ -28,7 +28,6 @@ use crate::actors;
 use crate::actors::membership::MembershipHandle;
 use crate::clock;
 use crate::node::Node;
-use crate::server::forward::Workers;
 
 /// How often the sizes of partitions are looked at, for the planner.
 const LOOK_AT_SIZES: Duration = Duration::from_secs(1);
@@ -72,8 +71,9 @@ pub struct ClusterPart {
     consensus: Consensus,
     membership: MembershipHandle,
     lease: watch::Receiver<Lease>,
-    /// The bus runs here, and consensus with the calls of class control: commands for other nodes
-    /// must delay no heartbeat.
+    /// The bus runs here, but for the calls of class control, which are with consensus, and those
+    /// of class forward, which are where the clients are: neither copies nor commands delay a
+    /// heartbeat.
     _threads: [Arbiter; 2],
 }
 
@@ -97,9 +97,9 @@ impl ClusterPart {
         let transport: Arc<dyn RaftTransport> = links.clone();
         let cluster = directory.identity().cluster.map(ClusterId);
         let starting =
-            on(for_consensus, async move { Consensus::start(directory, transport).await });
+            on(for_consensus.handle(), async move { Consensus::start(directory, transport).await });
         let consensus = starting.await??;
-        let leases = on(for_consensus, {
+        let leases = on(for_consensus.handle(), {
             let consensus = consensus.clone();
             async move { Leases::new(consensus) }
         });
@@ -112,16 +112,21 @@ impl ClusterPart {
             secret: config.cluster_secret.as_ref().and_then(|secret| Secret::new(secret.reveal())),
         };
         let for_service = service.clone();
-        let control = on(for_consensus, async { Handle::current() }).await?;
-        let starting =
-            on(for_bus, async move { Bus::start(bus_config, listener, for_service, control) });
+        let control = on(for_consensus.handle(), async { Handle::current() }).await?;
+        let mut forward = Vec::new();
+        for arbiter in &arbiters {
+            forward.push(on(arbiter.clone(), async { Handle::current() }).await?);
+        }
+        let bus_threads = Threads { control, forward };
+        let starting = on(for_bus.handle(), async move {
+            Bus::start(bus_config, listener, for_service, bus_threads)
+        });
         let bus = starting.await??;
         links.connect(bus.clone());
-        let workers = Arc::new(Workers::new(node.clone(), arbiters));
         let target = Arc::new(Target::new(node.clone(), consensus.clone()));
         let incarnation = process.announcement.incarnation;
         let admin = Admin::new(node.clone(), incarnation, bus.clone(), consensus.clone());
-        service.open(consensus.clone(), leases.clone(), workers, target, admin);
+        service.open(consensus.clone(), leases.clone(), node.clone(), target, admin);
         node.cluster.set_forward(Arc::new(bus.clone()));
         let for_info = bus.clone();
         node.cluster.set_links(move || for_info.links());
@@ -197,7 +202,7 @@ fn of_membership(
 
 /// Runs a future on an arbiter, and returns its result.
 async fn on<T: Send + 'static>(
-    arbiter: &Arbiter,
+    arbiter: ArbiterHandle,
     future: impl Future<Output = T> + Send + 'static,
 ) -> io::Result<T> {
     let (sender, receiver) = oneshot::channel();

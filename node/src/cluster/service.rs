@@ -10,7 +10,8 @@ use super::leases::Leases;
 use super::links;
 use super::moves::target::Target;
 use super::raft::Consensus;
-use crate::server::forward::Workers;
+use crate::node::Node;
+use crate::server::forward::execute;
 use crate::server::forward::over_bus::FORWARD;
 
 /// Answers requests of other nodes.
@@ -19,7 +20,7 @@ pub struct NodeService(OnceLock<Parts>);
 struct Parts {
     consensus: Consensus,
     leases: Leases,
-    workers: Arc<Workers>,
+    node: Arc<Node>,
     target: Arc<Target>,
     admin: Arc<Admin>,
 }
@@ -35,12 +36,12 @@ impl NodeService {
         &self,
         consensus: Consensus,
         leases: Leases,
-        workers: Arc<Workers>,
+        node: Arc<Node>,
         target: Arc<Target>,
         admin: Arc<Admin>,
     ) {
         // A second one would be a second node.
-        let _ = self.0.set(Parts { consensus, leases, workers, target, admin });
+        let _ = self.0.set(Parts { consensus, leases, node, target, admin });
     }
 }
 
@@ -64,10 +65,11 @@ impl Service for NodeService {
                 let refusal = format!("node {} is no member of this cluster", from.node);
                 Box::pin(std::future::ready(Err(refusal)))
             }
-            Class::Replication if kind == FORWARD => {
-                let executed = parts.workers.execute(from.address, body);
-                Box::pin(async move { executed.await.map(Bytes::from) })
+            Class::Forward(_) if kind == FORWARD => {
+                let node = parts.node.clone();
+                Box::pin(async move { execute(&node, from.address, &body).await.map(Bytes::from) })
             }
+            Class::Forward(_) => Box::pin(std::future::ready(Err(unknown_kind(class, kind)))),
             Class::Replication | Class::Bulk => parts.target.handle(from.node, class, kind, body),
         }
     }

@@ -141,7 +141,7 @@ impl Keys {
 }
 
 /// A future that a command returns: it stays on its connection's thread.
-pub type CommandFuture<'a> = Pin<Box<dyn Future<Output = CommandResult> + 'a>>;
+pub type CommandFuture<'a> = Pin<Box<dyn Future<Output = CommandResult> + Send + 'a>>;
 
 /// What a command needs, and the function that runs it.
 #[derive(Clone, Copy)]

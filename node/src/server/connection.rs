@@ -411,7 +411,7 @@ impl Connection {
                 self.send(shard, batch)?;
             }
         }
-        self.outgoing.send(&self.session.node);
+        self.outgoing.send(&self.session);
         // Replies of each shard that are in the output already.
         let mut taken = vec![0; self.lanes.len()];
         let order = std::mem::take(&mut self.order);

@@ -51,7 +51,7 @@ pub async fn run_on_keys(
 ) -> CommandResult {
     let (input, ranges) = args.to_owned_parts();
     let node = node.clone();
-    let task = actix_rt::spawn(async move {
+    let task = tokio::spawn(async move {
         let args = Args::new(&input, &ranges);
         let mut reply = ReplyBuffer::new(origin.version);
         on_keys(&node, origin, command, args, &mut reply).await.map(|()| reply)
@@ -109,10 +109,10 @@ pub async fn run_on_databases(
     node: &Arc<Node>,
     command: Command,
     databases: Vec<u8>,
-    operations: impl Fn(PartitionId, &mut dyn FnMut(u8, Operation<'static>)) + 'static,
+    operations: impl Fn(PartitionId, &mut dyn FnMut(u8, Operation<'static>)) + Send + 'static,
 ) -> CommandResult {
     let node = node.clone();
-    let task = actix_rt::spawn(async move {
+    let task = tokio::spawn(async move {
         let wanted =
             node.shards.iter().map(|_| Some(Wanted::Everything { databases: databases.clone() }));
         let holding = Holding::begin(&node, command, 0, wanted.collect()).await?;
@@ -194,7 +194,7 @@ impl<'a> Holding<'a> {
         always.then_some(receiver)
     }
 
-    async fn release(&self, records: FrameBuilder) {
+    async fn release(self, records: FrameBuilder) {
         let records = Arc::new(records);
         let mut stats = Some(self.stats);
         for &shard in &self.shards {

@@ -36,7 +36,6 @@ pub struct Session {
     pub id: u64,
     /// The connection as others see it.
     registered: Registered,
-    /// Which thread serves it, by index.
     thread: usize,
     /// Configuration as of the last turn.
     pub config: Arc<Config>,
@@ -108,6 +107,11 @@ impl Session {
     #[inline]
     pub fn client(&self) -> &Arc<Client> {
         &self.registered.client
+    }
+
+    /// Which thread serves the connection, by index.
+    pub fn thread(&self) -> usize {
+        self.thread
     }
 
     /// The counters of this connection's thread.

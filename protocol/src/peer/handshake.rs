@@ -310,7 +310,7 @@ impl Handshake {
                 | flag(identity.cluster.is_some(), HAS_CLUSTER)
                 | flag(expected.is_some(), HAS_EXPECTED),
         );
-        hello.put_u8(class.index() as u8);
+        hello.put_u8(class.number());
         hello.put_u128(identity.cluster.unwrap_or(0));
         hello.put_u64(identity.node);
         hello.put_u64(identity.incarnation);

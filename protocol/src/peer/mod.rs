@@ -29,41 +29,58 @@ pub const VERSION_MIN: u8 = 1;
 /// The newest one.
 pub const VERSION_MAX: u8 = 1;
 
+/// Connections of class Forward that a node may have to a peer.
+pub const FORWARD_LINKS_MAX: u8 = 16;
+
 /// What a connection is for. There is one for each class, so that a large copy delays neither
 /// consensus nor clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// Consensus, leases, membership.
     Control,
-    /// Effects of writes, and forwarded commands.
+    /// Effects of writes.
     Replication,
     /// Copies of partitions: one request after the other, in order.
     Bulk,
+    /// Forwarded commands. A number below [`FORWARD_LINKS_MAX`] tells apart the connections of a
+    /// node's threads.
+    Forward(u8),
 }
 
 impl Class {
-    /// All classes, by number.
-    pub const ALL: [Class; 3] = [Class::Control, Class::Replication, Class::Bulk];
+    /// How many there are, each number of Forward counted.
+    pub const COUNT: usize = 3 + FORWARD_LINKS_MAX as usize;
+
+    /// Returns all classes, by number.
+    pub fn all() -> impl Iterator<Item = Class> {
+        (0..Self::COUNT as u8).filter_map(Self::from_number)
+    }
 
     /// Returns the longest body of a frame, in bytes.
     pub const fn body_bytes_max(self) -> usize {
         match self {
             Class::Control => PEER_CONTROL_BODY_BYTES_MAX,
-            Class::Replication | Class::Bulk => PEER_DATA_BODY_BYTES_MAX,
+            Class::Replication | Class::Bulk | Class::Forward(_) => PEER_DATA_BODY_BYTES_MAX,
         }
     }
 
     /// Returns the class's number, from 0.
-    pub const fn index(self) -> usize {
+    pub const fn number(self) -> u8 {
         match self {
             Class::Control => 0,
             Class::Replication => 1,
             Class::Bulk => 2,
+            Class::Forward(number) => 3 + number,
         }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
+        match number {
+            0 => Some(Class::Control),
+            1 => Some(Class::Replication),
+            2 => Some(Class::Bulk),
+            _ => (number < Self::COUNT as u8).then(|| Class::Forward(number - 3)),
+        }
     }
 }
 
@@ -73,6 +90,7 @@ impl fmt::Display for Class {
             Class::Control => "control",
             Class::Replication => "replication",
             Class::Bulk => "bulk",
+            Class::Forward(_) => "forward",
         })
     }
 }

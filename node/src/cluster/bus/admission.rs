@@ -1,6 +1,6 @@
-//! Which accepted connections are served: one a peer and class.
+//! Which accepted connections are served: one a peer and class, and several of class Forward.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use distcache_protocol::peer::{Class, Identity, Refusal};
@@ -16,7 +16,8 @@ use super::limits::{INBOUND_MAX, REPLACED_MAX, handled_bytes_max, handled_max};
 #[derive(Default)]
 pub(super) struct Admissions {
     open: HashMap<(u64, Class), Admitted>,
-    /// Kept while handlers of a connection that has ended still work.
+    /// Kept while handlers of a connection that has ended still work. Those of class Forward share
+    /// one.
     rooms: HashMap<(u64, Class), Arc<Room>>,
     /// Node id and incarnation, the latest last.
     replaced: VecDeque<(u64, u64)>,
@@ -68,8 +69,8 @@ impl Admissions {
         if self.open.len() >= INBOUND_MAX && !self.open.contains_key(&key) {
             return Err(Refusal::busy(own, INBOUND_MAX));
         }
-        let former: Vec<u64> = (Class::ALL.iter())
-            .filter_map(|&class| self.open.get(&(peer.node, class)))
+        let former: Vec<u64> = (Class::all())
+            .filter_map(|class| self.open.get(&(peer.node, class)))
             .map(|admitted| admitted.incarnation)
             .filter(|&incarnation| incarnation != peer.incarnation)
             .collect();
@@ -77,7 +78,7 @@ impl Admissions {
             self.remember_replaced((peer.node, incarnation));
         }
         self.latest += 1;
-        let room = self.room(key);
+        let room = self.room((peer.node, sharing(class)));
         let (sender, replaced) = oneshot::channel();
         let admitted =
             Admitted { number: self.latest, incarnation: peer.incarnation, _replaced: sender };
@@ -94,8 +95,9 @@ impl Admissions {
 
     fn room(&mut self, key: (u64, Class)) -> Arc<Room> {
         if self.rooms.len() >= 2 * INBOUND_MAX {
-            let open = &self.open;
-            self.rooms.retain(|key, room| open.contains_key(key) || !room.is_idle(key.1));
+            let open: HashSet<_> =
+                self.open.keys().map(|&(peer, class)| (peer, sharing(class))).collect();
+            self.rooms.retain(|key, room| open.contains(key) || !room.is_idle(key.1));
         }
         self.rooms.entry(key).or_insert_with(|| Arc::new(Room::new(key.1))).clone()
     }
@@ -109,6 +111,11 @@ impl Admissions {
         }
         self.replaced.push_back(process);
     }
+}
+
+/// Returns the class by which those are known that share a room.
+fn sharing(class: Class) -> Class {
+    if let Class::Forward(_) = class { Class::Forward(0) } else { class }
 }
 
 impl Room {
@@ -148,6 +155,18 @@ mod tests {
         assert_eq!(admissions.open.len(), 2);
         admissions.release(7, Class::Control, second.number);
         assert_eq!(admissions.open.len(), 1);
+    }
+
+    #[test]
+    fn connections_of_class_forward_stand_side_by_side_and_share_their_room() {
+        let mut admissions = Admissions::default();
+        let mut first = admissions.admit(1, &process(1), Class::Forward(0)).unwrap();
+        let second = admissions.admit(1, &process(1), Class::Forward(1)).unwrap();
+        assert!(matches!(first.replaced.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        assert!(Arc::ptr_eq(&first.room, &second.room));
+        admissions.admit(1, &process(2), Class::Control).unwrap();
+        let refusal = admissions.admit(1, &process(1), Class::Forward(2)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::DuplicateId);
     }
 
     #[test]

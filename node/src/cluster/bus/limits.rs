@@ -18,23 +18,23 @@ pub const fn call_bytes_max(class: Class) -> usize {
 /// Time that calls under way have still to be answered when their peer is none any more.
 pub const LINK_LINGER: Duration = Duration::from_secs(1);
 
-/// Requests of one peer in one class that are handled at once; while there are so many, no more
-/// are read.
+/// Requests of one peer in one class that are handled at once, those of all its connections of
+/// class Forward together; while there are so many, no more are read.
 pub const fn handled_max(class: Class) -> usize {
     match class {
-        Class::Control | Class::Replication => 128,
+        Class::Control | Class::Replication | Class::Forward(_) => 128,
         Class::Bulk => 1,
     }
 }
 
 /// Bytes of requests of one peer in one class that are handled, or whose replies are not written
-/// yet; while there are so many, no more are read.
+/// yet, counted in the same way; while there are so many, no more are read.
 pub const fn handled_bytes_max(class: Class) -> usize {
     2 * class.body_bytes_max()
 }
 
 /// Accepted connections that have ended their handshake.
-pub const INBOUND_MAX: usize = Class::ALL.len() * NODES_MAX;
+pub const INBOUND_MAX: usize = Class::COUNT * NODES_MAX;
 
 /// Handshakes of accepted connections at once; more connections wait to be accepted.
 pub const HANDSHAKES_MAX: usize = 64;

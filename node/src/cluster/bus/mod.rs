@@ -1,13 +1,12 @@
 //! The bus: how nodes ask each other.
 //!
-//! A node has at most one connection to each peer in each class (control, replication, bulk), on
-//! which it asks; the peer asks on connections of its own. A connection is dialled at the first
-//! call, and again at the next call after it was lost, with growing pauses in which calls fail at
-//! once. Many calls share it; replies come in any order.
+//! A node has at most one connection to each peer in each class (control, replication, bulk), and
+//! one a thread in class forward, on which it asks; the peer asks on connections of its own. A
+//! connection is dialled at the first call, and again at the next call after it was lost, with
+//! growing pauses in which calls fail at once. Many calls share it; replies come in any order.
 //!
-//! Connections of class control have their tasks on a runtime of their own, all others on the one
-//! on which [`Bus::start`] was called; calls may come from any. The rules of who talks to whom, and
-//! the bytes, are in [`distcache_protocol::peer`].
+//! Each connection has its tasks on one runtime, see [`Threads`]; calls may come from any. The
+//! rules of who talks to whom, and the bytes, are in [`distcache_protocol::peer`].
 //!
 //! Modules in reading order: this one, `service`, `error`, `link` and `dial` (calling),
 //! `serve` and `admission` (answering), `wire`, `backoff`, `open` (what is open), [`limits`].
@@ -28,7 +27,7 @@ mod wire;
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,6 +61,23 @@ pub struct BusConfig {
     pub secret: Option<Secret>,
 }
 
+/// Where the tasks of connections run that are not of class replication or bulk: those are on the
+/// runtime on which the bus was started.
+#[derive(Debug, Clone)]
+pub struct Threads {
+    /// For class control.
+    pub control: Handle,
+    /// For class forward, by the connections' numbers, in turn; at least one.
+    pub forward: Vec<Handle>,
+}
+
+impl Threads {
+    /// All on the runtime that this is called on.
+    pub fn here() -> Self {
+        Threads { control: Handle::current(), forward: vec![Handle::current()] }
+    }
+}
+
 /// The connections to and from other nodes. Clones are the same bus; it works until
 /// [`Bus::stop`].
 #[derive(Clone)]
@@ -74,8 +90,7 @@ struct Shared {
     cluster: Mutex<Option<ClusterId>>,
     service: Arc<dyn Service>,
     runtime: Handle,
-    /// For connections of class control.
-    control: Handle,
+    threads: Threads,
     peers: Mutex<HashMap<NodeId, Peer>>,
     admissions: Mutex<Admissions>,
     open: OpenLinks,
@@ -87,12 +102,12 @@ struct Shared {
 
 struct Peer {
     address: watch::Sender<Arc<str>>,
-    links: [OnceLock<Arc<Link>>; Class::ALL.len()],
+    links: HashMap<Class, Arc<Link>>,
 }
 
 impl Bus {
-    /// Starts answering on `listener`, and makes calls possible. Must be called on the runtime
-    /// that shall do the work, but for that of class control, which is done on `control`.
+    /// Starts answering on `listener`, and makes calls possible. Must be called on a runtime, which
+    /// does what `threads` do not.
     ///
     /// # Errors
     /// The runtime does not take the listener.
@@ -100,11 +115,11 @@ impl Bus {
         config: BusConfig,
         listener: std::net::TcpListener,
         service: Arc<dyn Service>,
-        control: Handle,
+        threads: Threads,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        let shared = Shared::new(config, service, control);
+        let shared = Shared::new(config, service, threads);
         let serving = Serving::new(shared.clone());
         tokio::spawn(serve::accept(listener, serving));
         Ok(Bus(shared))
@@ -113,7 +128,7 @@ impl Bus {
     /// Makes calls possible, and answers none: for a tool that is no node. Must be called on the
     /// runtime that shall do the work.
     pub fn client(config: BusConfig) -> Self {
-        Bus(Shared::new(config, Arc::new(Nobody), Handle::current()))
+        Bus(Shared::new(config, Arc::new(Nobody), Threads::here()))
     }
 
     /// Says which cluster this node is in, once it has joined one. Connections that there are
@@ -131,7 +146,7 @@ impl Bus {
         for (node, address) in addresses {
             let peer = peers.entry(*node).or_insert_with(|| Peer {
                 address: watch::Sender::new(Arc::from(address.as_str())),
-                links: Default::default(),
+                links: HashMap::new(),
             });
             peer.address.send_if_modified(|known| {
                 let is_new = **known != **address;
@@ -171,10 +186,10 @@ impl Bus {
         if *self.0.stopping.borrow() {
             return Err(BusError::Stopped);
         }
-        let peers = locked(&self.0.peers);
-        let known = peers.get(&peer).ok_or(BusError::UnknownPeer(peer))?;
-        let start = || Link::start(peer, class, known.address.subscribe(), self.0.clone());
-        Ok(known.links[class.index()].get_or_init(start).clone())
+        let mut peers = locked(&self.0.peers);
+        let Peer { address, links } = peers.get_mut(&peer).ok_or(BusError::UnknownPeer(peer))?;
+        let start = || Link::start(peer, class, address.subscribe(), self.0.clone());
+        Ok(links.entry(class).or_insert_with(start).clone())
     }
 
     /// Asks who is at `address` (`host:port` of a bus): its id and process, and its cluster unless
@@ -205,7 +220,7 @@ impl Bus {
     pub async fn stop(&self, patience: Duration) {
         self.0.stopping.send_replace(true);
         let links: Vec<Arc<Link>> = (locked(&self.0.peers).values())
-            .flat_map(|peer| peer.links.iter().filter_map(OnceLock::get).cloned())
+            .flat_map(|peer| peer.links.values().cloned())
             .collect();
         let all_done = async {
             for link in &links {
@@ -233,7 +248,7 @@ impl Service for Nobody {
 }
 
 impl Shared {
-    fn new(config: BusConfig, service: Arc<dyn Service>, control: Handle) -> Arc<Self> {
+    fn new(config: BusConfig, service: Arc<dyn Service>, threads: Threads) -> Arc<Self> {
         Arc::new(Shared {
             node: config.node,
             incarnation: config.incarnation,
@@ -241,7 +256,7 @@ impl Shared {
             cluster: Mutex::new(config.cluster),
             service,
             runtime: Handle::current(),
-            control,
+            threads,
             peers: Mutex::default(),
             admissions: Mutex::default(),
             open: OpenLinks::default(),
@@ -254,8 +269,12 @@ impl Shared {
     /// Where the tasks of a connection run.
     fn runtime_of(&self, class: Class) -> &Handle {
         match class {
-            Class::Control => &self.control,
+            Class::Control => &self.threads.control,
             Class::Replication | Class::Bulk => &self.runtime,
+            Class::Forward(number) => {
+                let forward = &self.threads.forward;
+                &forward[usize::from(number) % forward.len()]
+            }
         }
     }
 

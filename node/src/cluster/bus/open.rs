@@ -29,8 +29,8 @@ impl Direction {
 }
 
 /// A connection that is open, and past its handshake. A peer has one of each class at most in
-/// each direction; it need not be a member of the cluster, as long as it only wants to join or is
-/// an operator's tool.
+/// each direction, and several of class forward; it need not be a member of the cluster, as long
+/// as it only wants to join or is an operator's tool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenLink {
     /// Who has made it.

@@ -44,7 +44,7 @@ pub trait Service: Send + Sync + 'static {
     ///
     /// Requests of class Bulk are handled one after the other, in the order in which the peer
     /// began its calls; those of the other classes at the same time. A handler goes on when its
-    /// connection ends. It should not block its thread: all connections share it.
+    /// connection ends. It should not block its thread: other connections share it.
     fn handle(&self, from: PeerIdentity, class: Class, kind: Kind, body: Bytes) -> Handling;
 }
 

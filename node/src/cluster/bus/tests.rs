@@ -5,14 +5,14 @@ use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use distcache_protocol::peer::frame::HEADER_BYTES;
-use distcache_protocol::peer::{Frame, Role};
+use distcache_protocol::peer::{FORWARD_LINKS_MAX, Frame, Role};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::coop;
 
@@ -28,6 +28,8 @@ const FAIL: Kind = Kind::new(2);
 const WAIT: Kind = Kind::new(3);
 /// Replies with as many bytes as the body says.
 const MANY: Kind = Kind::new(4);
+/// Replies with the name of the thread.
+const WHERE: Kind = Kind::new(5);
 const UNKNOWN: Kind = Kind::new(63);
 
 /// Longer than any test takes on a machine that is not broken.
@@ -56,6 +58,7 @@ impl Service for TestService {
                 ECHO | WAIT => Ok(body),
                 FAIL => Err("é".repeat(ERROR_TEXT_BYTES_MAX)),
                 MANY => Ok(Bytes::from(vec![1; String::from_utf8_lossy(&body).parse().unwrap()])),
+                WHERE => Ok(Bytes::from(thread::current().name().unwrap_or_default().to_owned())),
                 kind => Err(unknown_kind(class, kind)),
             }
         })
@@ -80,12 +83,16 @@ fn config(id: u64, secret: &str) -> BusConfig {
 }
 
 fn start_at(config: BusConfig, address: SocketAddr) -> TestNode {
+    start_with(config, address, Threads::here())
+}
+
+fn start_with(config: BusConfig, address: SocketAddr, threads: Threads) -> TestNode {
     let listener = std::net::TcpListener::bind(address).unwrap();
     let address = listener.local_addr().unwrap();
     let (gate, seen) = (Arc::new(Semaphore::new(0)), Arc::default());
     let service = TestService { gate: gate.clone(), seen: Arc::clone(&seen) };
     let id = config.node;
-    let bus = Bus::start(config, listener, Arc::new(service), Handle::current()).unwrap();
+    let bus = Bus::start(config, listener, Arc::new(service), threads).unwrap();
     TestNode { bus, id, address, gate, seen }
 }
 
@@ -132,7 +139,8 @@ async fn until(mut is_so: impl FnMut() -> bool) {
 #[tokio::test]
 async fn replies_find_their_calls_in_every_class_and_size() {
     let (a, b) = pair();
-    for class in Class::ALL {
+    let forward = [Class::Forward(0), Class::Forward(FORWARD_LINKS_MAX - 1)];
+    for class in [Class::Control, Class::Replication, Class::Bulk].into_iter().chain(forward) {
         let bodies = [0, 1, 5000, 100_000, class.body_bytes_max()].map(|bytes| vec![7; bytes]);
         for body in &bodies {
             assert!(a.ask(&b, class, ECHO, body).await.unwrap() == body[..]);
@@ -145,6 +153,40 @@ async fn replies_find_their_calls_in_every_class_and_size() {
         assert!(unknown.to_string().contains("no request of kind 63"), "{unknown}");
         assert_eq!(a.ask(&b, class, ECHO, b"on").await.unwrap(), "on");
     }
+}
+
+/// The runtime of a thread with a name, which ends with the process.
+fn thread_named(name: &str) -> Handle {
+    let (sender, handle) = std::sync::mpsc::channel();
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        sender.send(runtime.handle().clone()).unwrap();
+        runtime.block_on(std::future::pending::<()>());
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(run).unwrap();
+    handle.recv().unwrap()
+}
+
+#[tokio::test]
+async fn a_request_is_handled_on_the_thread_of_its_connection() {
+    let forward = ["first", "second"].map(thread_named).to_vec();
+    let threads = Threads { control: thread_named("control"), forward };
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (a, b) = (start(config(1, "s")), start_with(config(2, "s"), local, threads));
+    a.knows(&[&b]);
+    for (class, name) in [
+        (Class::Control, "control"),
+        (Class::Forward(0), "first"),
+        (Class::Forward(1), "second"),
+        (Class::Forward(2), "first"),
+        (Class::Replication, thread::current().name().unwrap()),
+        (Class::Bulk, thread::current().name().unwrap()),
+    ] {
+        assert_eq!(a.ask(&b, class, WHERE, b"").await.unwrap(), name, "{class:?}");
+    }
+    // Several connections, which stay open.
+    let forward = a.bus.links().len() - 3;
+    assert_eq!(forward, 3, "{:?}", a.bus.links());
 }
 
 #[tokio::test]
@@ -519,7 +561,7 @@ async fn three_nodes_call_each_other_at_the_same_time() {
         for to in nodes.iter().filter(|to| to.id != from.id) {
             for at in 0..300u64 {
                 let (bus, to) = (from.bus.clone(), to.id);
-                let class = Class::ALL[at as usize % 3];
+                let class = Class::all().nth(at as usize % Class::COUNT).unwrap();
                 let body = Bytes::from(at.to_be_bytes().repeat(1 + at as usize * 10));
                 calls.push(tokio::spawn(async move {
                     let echo = bus.call(to, class, ECHO, body.clone(), PATIENCE).await.unwrap();

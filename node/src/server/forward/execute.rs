@@ -3,12 +3,9 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 
-use actix_rt::ArbiterHandle;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
-use tokio::sync::oneshot;
 
 use super::Replies;
 use super::batch::{self, NOT_EXECUTED};
@@ -23,42 +20,6 @@ use crate::server::registry::Client;
 use crate::server::session::Session;
 use crate::server::slots;
 use crate::shard::batch::{Batch, Requests, Source};
-
-/// Executes other nodes' batches on this node's threads, in turn.
-pub struct Workers {
-    node: Arc<Node>,
-    arbiters: Vec<ArbiterHandle>,
-    next: AtomicUsize,
-}
-
-impl Workers {
-    /// Returns the workers of a node on these threads; there is at least one.
-    pub fn new(node: Arc<Node>, arbiters: Vec<ArbiterHandle>) -> Self {
-        Workers { node, arbiters, next: AtomicUsize::new(0) }
-    }
-
-    /// Does what [`execute`] does, on one of the threads; goes on there even if the future is
-    /// dropped.
-    ///
-    /// # Errors
-    /// As of [`execute`].
-    pub fn execute(
-        &self,
-        peer: SocketAddr,
-        body: impl AsRef<[u8]> + Send + 'static,
-    ) -> impl Future<Output = Result<Vec<u8>, String>> + Send + 'static {
-        let (sender, receiver) = oneshot::channel();
-        let node = self.node.clone();
-        let turn = self.next.fetch_add(1, Relaxed) % self.arbiters.len();
-        self.arbiters[turn].spawn_fn(move || {
-            actix_rt::spawn(async move {
-                // Nobody waits any more: the connection is gone.
-                let _ = sender.send(execute(&node, peer, body.as_ref()).await);
-            });
-        });
-        async { receiver.await.unwrap_or_else(|_| Err(Stopped.to_string())) }
-    }
-}
 
 /// Executes a batch that `peer` has sent, and returns the bytes of its [`Replies`]: one to each
 /// request, in order. What this node does not serve is answered with `MOVED`, and not executed;

@@ -37,7 +37,7 @@ pub(in crate::server) fn follow<'a>(
     command: Command,
     args: Args<'a>,
     output: &'a mut ReplyBuffer,
-) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
     Box::pin(async move {
         let mut last = slots::try_again();
         for attempt in 0..FOLLOW_ATTEMPTS_MAX {
@@ -94,8 +94,8 @@ async fn attempt_once(
         }
         Placement::On(node) => {
             let batch = batch::single(version, database, args);
-            let call = call(&session.node, node, batch)
-                .ok_or_else(|| Refused::ForNow(slots::try_again()))?;
+            let call =
+                call(session, node, batch).ok_or_else(|| Refused::ForNow(slots::try_again()))?;
             match received(call, 1).await {
                 Ok(replies) => match replies.get(0) {
                     Some(reply) if !batch::is_refusal(reply) => {

@@ -26,7 +26,7 @@ use std::pin::Pin;
 use crate::cluster::table::NodeId;
 pub use batch::Replies;
 pub(super) use batch::is_refusal;
-pub use execute::{Workers, execute};
+pub use execute::execute;
 pub(super) use follow::{failure, follow};
 
 /// Why a batch has no replies.
@@ -49,8 +49,8 @@ pub type Forwarded = Pin<Box<dyn Future<Output = Result<Vec<u8>, ForwardError>> 
 
 /// The way to other nodes.
 pub trait Forward: Send + Sync {
-    /// Sends a batch to a node, which gives it to [`Workers`], and returns what that returns.
-    /// Batches for one node are received in the order in which they were first polled. The future
-    /// ends in bounded time, whatever happens to the node.
-    fn forward(&self, node: NodeId, batch: Vec<u8>) -> Forwarded;
+    /// Sends a batch to a node, which gives it to [`execute()`], and returns what that returns.
+    /// Batches of one `thread` for one node are received in the order in which they were first
+    /// polled. The future ends in bounded time, whatever happens to the node.
+    fn forward(&self, thread: usize, node: NodeId, batch: Vec<u8>) -> Forwarded;
 }

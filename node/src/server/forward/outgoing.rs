@@ -9,7 +9,7 @@ use super::{ForwardError, Replies, batch};
 use crate::cluster::table::NodeId;
 use crate::command::{Args, Command};
 use crate::limits::FORWARD_BATCH_BYTES_MAX;
-use crate::node::Node;
+use crate::server::session::Session;
 
 /// A batch under way.
 pub(super) type Call = JoinHandle<Result<Vec<u8>, ForwardError>>;
@@ -68,9 +68,9 @@ impl Outgoing {
     }
 
     /// Sends all batches.
-    pub(in crate::server) fn send(&mut self, node: &Node) {
+    pub(in crate::server) fn send(&mut self, session: &Session) {
         for target in &mut self.0 {
-            target.call = call(node, target.node, std::mem::take(&mut target.batch));
+            target.call = call(session, target.node, std::mem::take(&mut target.batch));
         }
     }
 
@@ -96,8 +96,9 @@ impl Outgoing {
 
 /// Sends a batch as a task of its own, so that several nodes work at once, and to the end even if
 /// the client leaves. `None`: there is no way to other nodes.
-pub(super) fn call(node: &Node, to: NodeId, batch: Vec<u8>) -> Option<Call> {
-    Some(actix_rt::spawn(node.cluster.forward()?.forward(to, batch)))
+pub(super) fn call(session: &Session, to: NodeId, batch: Vec<u8>) -> Option<Call> {
+    let forward = session.node.cluster.forward()?;
+    Some(tokio::spawn(forward.forward(session.thread(), to, batch)))
 }
 
 /// Waits for the replies to `count` requests.

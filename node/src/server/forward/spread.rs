@@ -115,7 +115,7 @@ async fn run_parts(
 pub(super) fn send(session: &Session, part: &Part) -> Option<Call> {
     let mut batch = batch::begin(session.version, session.database);
     batch::push(&mut batch, part.args.iter().map(Vec::as_slice));
-    part.node.and_then(|node| call(&session.node, node, batch))
+    part.node.and_then(|node| call(session, node, batch))
 }
 
 /// Returns the reply to a part: that of the call, or, where there is none, this node's own.
