@@ -42,6 +42,7 @@ use crate::command::CommandError;
 use crate::compaction;
 use crate::node::Node;
 use crate::shard::ShardState;
+use crate::sockets::spare_congestion_control;
 use connection::Connection;
 use listen::Access;
 use registry::Client;
@@ -93,9 +94,7 @@ async fn accept_one(
         return Ok(None);
     };
     node.counters.connections.fetch_add(1, Ordering::Relaxed);
-    if address.ip().to_canonical().is_loopback() {
-        spare_congestion_control(&stream);
-    }
+    spare_congestion_control(&stream, address);
     if let Err(error) = prepare(&stream, config.tcp_keepalive_s) {
         log::debug!(error = error.to_string().as_str(); "options of a new connection");
     }
@@ -125,14 +124,6 @@ fn prepare(stream: &TcpStream, keepalive_s: u32) -> io::Result<()> {
     let interval = (time / 3).max(Duration::from_secs(1));
     let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
-/// Gives a connection from this machine, which no network can congest, the plainest congestion
-/// control: others, such as BBR, which measures the rate and paces each packet, take 2 to 4 % of
-/// the processor time of a small command.
-fn spare_congestion_control(stream: &TcpStream) {
-    // Where the system does not have it, its own choice stays.
-    let _ = rustix::net::sockopt::set_tcp_congestion(stream, "reno");
 }
 
 /// Starts a client's task on its arbiter. Whatever happens to the task, the client leaves the

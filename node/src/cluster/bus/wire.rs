@@ -17,10 +17,12 @@ use super::limits::{
 };
 use super::open::Sending;
 use crate::clock;
+use crate::sockets::spare_congestion_control;
 
 /// Sets what every connection of the bus has.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    spare_congestion_control(stream, stream.peer_addr()?);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
     SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
     let unacknowledged = UNACKNOWLEDGED_TIMEOUT.as_millis() as u32;

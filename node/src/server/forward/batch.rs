@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! batch     version u8 (2 or 3) · database u8 · requests, as clients send them
-//! replies   count u32 · count times: length u32 · the replies one behind the other
+//! replies   the replies one behind the other · count times: length u32 · count u32
 //! ```
 //! Integers are little-endian. An empty reply: the command was not executed.
 
-use distcache_protocol::resp::RespVersion;
+use bytes::Bytes;
+use distcache_protocol::resp::{ReplyBuffer, RespVersion};
 
 use crate::command::Args;
 
@@ -17,22 +18,20 @@ pub(super) const HEADER_BYTES: usize = 2;
 pub(super) const NOT_EXECUTED: &[u8] = b"";
 
 /// Begins a batch.
-pub(super) fn begin(version: RespVersion, database: u8) -> Vec<u8> {
-    vec![if version == RespVersion::V3 { 3 } else { 2 }, database]
+pub(super) fn begin(version: RespVersion, database: u8) -> ReplyBuffer {
+    let mut batch = ReplyBuffer::default();
+    batch.raw(&[if version == RespVersion::V3 { 3 } else { 2 }, database]);
+    batch
 }
 
-/// Adds a request to a batch.
-pub(super) fn push<'a>(batch: &mut Vec<u8>, args: impl ExactSizeIterator<Item = &'a [u8]>) {
-    batch.extend_from_slice(format!("*{}\r\n", args.len()).as_bytes());
-    for arg in args {
-        batch.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-        batch.extend_from_slice(arg);
-        batch.extend_from_slice(b"\r\n");
-    }
+/// Adds a request to a batch: an array of bulk strings, as replies may be.
+pub(super) fn push<'a>(batch: &mut ReplyBuffer, args: impl ExactSizeIterator<Item = &'a [u8]>) {
+    batch.array(args.len());
+    args.for_each(|arg| batch.bulk(arg));
 }
 
 /// Returns the batch of one request.
-pub(super) fn single(version: RespVersion, database: u8, args: Args<'_>) -> Vec<u8> {
+pub(super) fn single(version: RespVersion, database: u8, args: Args<'_>) -> ReplyBuffer {
     let mut batch = begin(version, database);
     push(&mut batch, args.from(0));
     batch
@@ -49,20 +48,14 @@ pub(super) fn parse(batch: &[u8]) -> Option<(RespVersion, u8, &[u8])> {
     Some((version, header[1], requests))
 }
 
-/// Replies in request order.
+/// Replies in request order: those that are collected, or, of `Bytes`, those that have come.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Replies {
-    bytes: Vec<u8>,
+pub struct Replies<B = Vec<u8>> {
+    bytes: B,
     ends: Vec<usize>,
 }
 
-impl Replies {
-    /// Adds a reply.
-    pub(super) fn push(&mut self, reply: &[u8]) {
-        self.bytes.extend_from_slice(reply);
-        self.ends.push(self.bytes.len());
-    }
-
+impl<B: AsRef<[u8]>> Replies<B> {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -76,35 +69,45 @@ impl Replies {
     /// The reply to request `index`.
     pub fn get(&self, index: usize) -> Option<&[u8]> {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.bytes.get(start..*self.ends.get(index)?)
+        self.bytes.as_ref().get(start..*self.ends.get(index)?)
+    }
+}
+
+impl Replies {
+    /// Adds a reply.
+    pub(super) fn push(&mut self, reply: &[u8]) {
+        self.bytes.extend_from_slice(reply);
+        self.ends.push(self.bytes.len());
     }
 
     /// The bytes that [`Replies::decode`] takes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut encoded = Vec::with_capacity(4 + 4 * self.ends.len() + self.bytes.len());
-        encoded.extend_from_slice(&(self.ends.len() as u32).to_le_bytes());
+    pub fn encode(mut self) -> Vec<u8> {
+        self.bytes.reserve_exact(4 * self.ends.len() + 4);
         let mut start = 0;
         for end in &self.ends {
-            encoded.extend_from_slice(&((end - start) as u32).to_le_bytes());
+            self.bytes.extend_from_slice(&((end - start) as u32).to_le_bytes());
             start = *end;
         }
-        encoded.extend_from_slice(&self.bytes);
-        encoded
+        self.bytes.extend_from_slice(&(self.ends.len() as u32).to_le_bytes());
+        self.bytes
     }
+}
 
+impl Replies<Bytes> {
     /// Reads replies. `None`: these bytes are none.
-    pub fn decode(encoded: &[u8]) -> Option<Self> {
-        let (count, rest) = encoded.split_first_chunk::<4>()?;
+    pub fn decode(mut encoded: Bytes) -> Option<Self> {
+        let (rest, count) = encoded.split_last_chunk::<4>()?;
         let count = u32::from_le_bytes(*count) as usize;
-        let (lengths, bytes) = rest.split_at_checked(count.checked_mul(4)?)?;
+        let length = rest.len().checked_sub(count.checked_mul(4)?)?;
         let mut end = 0_usize;
         let mut ends = Vec::with_capacity(count);
-        for length in lengths.chunks_exact(4) {
+        for length in rest[length..].chunks_exact(4) {
             let length = <[u8; 4]>::try_from(length).map(u32::from_le_bytes).ok()?;
             end = end.checked_add(length as usize)?;
             ends.push(end);
         }
-        (end == bytes.len()).then(|| Replies { bytes: bytes.to_vec(), ends })
+        encoded.truncate(length);
+        (end == length).then_some(Replies { bytes: encoded, ends })
     }
 }
 
@@ -125,24 +128,25 @@ mod tests {
         for reply in [b"+OK\r\n".as_slice(), b"", b"-MOVED 1 a:2\r\n", b":1\r\n"] {
             replies.push(reply);
         }
-        let encoded = replies.encode();
-        assert_eq!(Replies::decode(&encoded), Some(replies));
-        let replies = Replies::decode(&encoded).unwrap();
+        let encoded = Bytes::from(replies.encode());
+        let replies = Replies::decode(encoded.clone()).unwrap();
+        assert_eq!(replies.get(0), Some(b"+OK\r\n".as_slice()));
         let refused: Vec<bool> =
             (0..4).map(|index| is_refusal(replies.get(index).unwrap())).collect();
         assert_eq!(refused, [false, true, true, false]);
         assert_eq!(replies.get(4), None);
         for cut in 0..encoded.len() {
-            assert_eq!(Replies::decode(&encoded[..cut]), None, "{cut}");
+            assert_eq!(Replies::decode(encoded.slice(cut + 1..)), None, "{cut}");
+            assert_eq!(Replies::decode(encoded.slice(..cut)), None, "{cut}");
         }
-        assert_eq!(Replies::decode(&[255; 64]), None);
+        assert_eq!(Replies::decode(Bytes::from_static(&[255; 64])), None);
     }
 
     #[test]
     fn a_batch_is_a_header_and_requests() {
         let mut batch = begin(RespVersion::V3, 7);
         push(&mut batch, [b"GET".as_slice(), b"k"].into_iter());
-        let requests = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n".as_slice();
+        let (batch, requests) = (batch.into_bytes(), b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n".as_slice());
         assert_eq!(parse(&batch), Some((RespVersion::V3, 7, requests)));
         assert_eq!(parse(b"\x02"), None);
         assert_eq!(parse(b"\x04\x00"), None);

@@ -23,6 +23,8 @@ pub mod spread;
 use std::future::Future;
 use std::pin::Pin;
 
+use bytes::Bytes;
+
 use crate::cluster::table::NodeId;
 pub use batch::Replies;
 pub(super) use batch::is_refusal;
@@ -45,7 +47,7 @@ pub enum ForwardError {
 }
 
 /// What [`Forward::forward`] returns: the bytes of [`Replies`].
-pub type Forwarded = Pin<Box<dyn Future<Output = Result<Vec<u8>, ForwardError>> + Send>>;
+pub type Forwarded = Pin<Box<dyn Future<Output = Result<Bytes, ForwardError>> + Send>>;
 
 /// The way to other nodes.
 pub trait Forward: Send + Sync {

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use distcache_protocol::resp::RespVersion;
+use bytes::Bytes;
+use distcache_protocol::resp::{ReplyBuffer, RespVersion};
 use tokio::task::JoinHandle;
 
 use super::{ForwardError, Replies, batch};
@@ -12,16 +13,16 @@ use crate::limits::FORWARD_BATCH_BYTES_MAX;
 use crate::server::session::Session;
 
 /// A batch under way.
-pub(super) type Call = JoinHandle<Result<Vec<u8>, ForwardError>>;
+pub(super) type Call = JoinHandle<Result<Bytes, ForwardError>>;
 
 /// The requests for one node.
 struct Target {
     node: NodeId,
-    batch: Vec<u8>,
+    batch: ReplyBuffer,
     /// Each request's command, and the places of its arguments.
     requests: Vec<(Command, Range<usize>)>,
     call: Option<Call>,
-    replies: Result<Replies, ForwardError>,
+    replies: Result<Replies<Bytes>, ForwardError>,
     /// How many replies were taken.
     taken: usize,
 }
@@ -96,15 +97,15 @@ impl Outgoing {
 
 /// Sends a batch as a task of its own, so that several nodes work at once, and to the end even if
 /// the client leaves. `None`: there is no way to other nodes.
-pub(super) fn call(session: &Session, to: NodeId, batch: Vec<u8>) -> Option<Call> {
+pub(super) fn call(session: &Session, to: NodeId, batch: ReplyBuffer) -> Option<Call> {
     let forward = session.node.cluster.forward()?;
-    Some(tokio::spawn(forward.forward(session.thread(), to, batch)))
+    Some(tokio::spawn(forward.forward(session.thread(), to, batch.into_bytes())))
 }
 
 /// Waits for the replies to `count` requests.
-pub(super) async fn received(call: Call, count: usize) -> Result<Replies, ForwardError> {
+pub(super) async fn received(call: Call, count: usize) -> Result<Replies<Bytes>, ForwardError> {
     let bytes = call.await.map_err(|error| ForwardError::Unknown(error.to_string()))??;
-    Replies::decode(&bytes).filter(|replies| replies.len() == count).ok_or_else(unreadable)
+    Replies::decode(bytes).filter(|replies| replies.len() == count).ok_or_else(unreadable)
 }
 
 fn unreadable() -> ForwardError {

@@ -17,7 +17,7 @@ impl Forward for Bus {
         let class = Class::Forward((thread % usize::from(FORWARD_LINKS_MAX)) as u8);
         Box::pin(async move {
             let call = bus.call(node, class, FORWARD, Bytes::from(batch), FORWARD_TIMEOUT);
-            Ok(call.await?.to_vec())
+            Ok(call.await?)
         })
     }
 }
