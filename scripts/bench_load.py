@@ -65,18 +65,19 @@ class Bench:
         return server
 
 
-def redis_benchmark(server, test, pipeline, requests, args, keyspace=None):
-    """One run of redis-benchmark: operations/s, latencies, processor time an operation."""
-    pid = server.process.pid
-    before = cpu_seconds(pid)
+def redis_benchmark(server, test, pipeline, requests, args, keyspace=None, others=()):
+    """One run of redis-benchmark: operations/s, latencies, processor time an operation, that of
+    `others` included."""
+    spent = lambda: sum(cpu_seconds(each.process.pid) for each in (server, *others))
+    before = spent()
     command = ["taskset", "-c", args.client_cores, "redis-benchmark", "-p", str(server.port),
                "-c", str(args.clients), "-n", str(requests), "-r", str(keyspace or args.keyspace),
                "-d", str(args.value), "-P", str(pipeline), "-t", test, "-q", "--csv"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    used = cpu_seconds(pid) - before
+    used = spent() - before
     rows = [line for line in done.stdout.splitlines() if line.startswith(f'"{test.upper()}')]
     if not rows:
-        raise Failed(f"redis-benchmark on {server.name}: {done.stdout[-300:]}{done.stderr[-300:]}")
+        raise Failed(f"redis-benchmark on port {server.port}: {done.stdout[-300:]}{done.stderr[-300:]}")
     cells = [cell.strip('"') for cell in rows[-1].split(",")]
     return {"ops": float(cells[1]), "p50_ms": float(cells[4]), "p99_ms": float(cells[6]),
             "max_ms": float(cells[7]), "cpu_us": used * 1e6 / requests}
