@@ -10,11 +10,11 @@ use bytes::Bytes;
 use distcache_protocol::peer::{Class, Frame, Kind, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
-use tokio::task::coop;
+use tokio::task::{coop, yield_now};
 
 use super::backoff::BackOff;
 use super::dial::{Dialled, dial};
-use super::limits::{CALLS_MAX, LINK_LINGER, call_bytes_max};
+use super::limits::{CALLS_MAX, LINK_LINGER, call_bytes_max, collecting_turns};
 use super::open::Direction;
 use super::wire::{FrameReader, FrameWriter};
 use super::{BusError, Shared, locked};
@@ -225,7 +225,7 @@ impl Task {
                 Err(_) => End::Dropped,
             },
             end = &mut reading => end,
-            end = write(writer, &self.waiting, first, calls) => end,
+            end = write(writer, self.class, &self.waiting, first, calls) => end,
         };
         if let End::Dropped = end {
             // What was asked before is answered still.
@@ -291,9 +291,10 @@ async fn read<R: AsyncRead + Unpin>(
     }
 }
 
-/// Writes requests for ever, those that have come together with one call of the system.
+/// Writes requests for ever, those that come together with one call of the system.
 async fn write<W: AsyncWrite + Unpin>(
     mut writer: FrameWriter<W>,
+    class: Class,
     waiting: &Waiting,
     first: Call,
     calls: &mut mpsc::Receiver<Call>,
@@ -302,8 +303,13 @@ async fn write<W: AsyncWrite + Unpin>(
     loop {
         let written = async {
             write_one(&mut writer, waiting, next).await?;
-            while let Ok(call) = calls.try_recv() {
-                write_one(&mut writer, waiting, call).await?;
+            for turn in 0..=collecting_turns(class) {
+                if turn > 0 {
+                    yield_now().await;
+                }
+                while let Ok(call) = calls.try_recv() {
+                    write_one(&mut writer, waiting, call).await?;
+                }
             }
             writer.flush().await
         };

@@ -10,11 +10,12 @@ use distcache_protocol::peer::{Class, Decoder, Established, Frame, Handshake, Ro
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::yield_now;
 
 use super::admission::{Admission, Room};
 use super::limits::{
-    ACCEPT_REST, ERROR_TEXT_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, handled_bytes_max,
-    handled_max,
+    ACCEPT_REST, ERROR_TEXT_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, collecting_turns,
+    handled_bytes_max, handled_max,
 };
 use super::open::Direction;
 use super::service::{PeerIdentity, Service};
@@ -165,7 +166,7 @@ impl Connection {
         // As many as there are permits, so that a handler never waits for a place.
         let (replies, queue) = mpsc::channel(handled_max(self.class));
         let reading = self.read(reader, replies);
-        let writing = write(queue, writer);
+        let writing = write(queue, writer, self.class);
         // Reading ends first when the peer sends no more: what it asked for is still answered.
         tokio::try_join!(reading, writing).map(|_| ())
     }
@@ -224,18 +225,24 @@ async fn handle(
     let _ = replies.send(reply).await;
 }
 
-/// Writes replies until all handlers are done and nothing more is read.
+/// Writes replies until all handlers are done and nothing more is read, those that come together
+/// with one call of the system.
 async fn write<W: AsyncWrite + Unpin>(
     mut queue: mpsc::Receiver<Outgoing>,
     mut writer: FrameWriter<W>,
+    class: Class,
 ) -> io::Result<()> {
     while let Some(first) = queue.recv().await {
         let mut next = Some(first);
         let mut held = Vec::new();
-        while let Some(reply) = next {
-            writer.write(&reply.frame).await?;
-            held.push(reply._held);
-            next = queue.try_recv().ok();
+        for turn in 0..=collecting_turns(class) {
+            if turn > 0 {
+                yield_now().await;
+            }
+            while let Some(reply) = next.take().or_else(|| queue.try_recv().ok()) {
+                writer.write(&reply.frame).await?;
+                held.push(reply._held);
+            }
         }
         writer.flush().await?;
     }
