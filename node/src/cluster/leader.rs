@@ -32,13 +32,13 @@ pub const REST_MAX: Duration = Duration::from_secs(30);
 
 /// What the members have told this leader: the bytes of their partitions, and how far they follow.
 #[derive(Debug, Clone, Default)]
-pub struct Sizes {
+pub struct Reported {
     bytes: Vec<u64>,
     /// Index of the last entry that each had applied.
     applied: BTreeMap<NodeId, u64>,
 }
 
-impl Sizes {
+impl Reported {
     /// Notes what a member has applied, and what it tells of those partitions that are its own.
     pub fn note(
         &mut self,
@@ -58,7 +58,7 @@ impl Sizes {
     }
 
     /// Whether all nodes that serve something have told of it.
-    pub fn are_known(&self, table: &State) -> bool {
+    pub fn has_sizes_of_all(&self, table: &State) -> bool {
         let mut owners = table.partitions.iter().filter_map(|partition| partition.primary);
         owners.all(|node| self.applied.contains_key(&node) || !table.is_up(node))
     }
@@ -73,7 +73,7 @@ pub struct Seen<'a> {
     /// The table.
     pub table: &'a State,
     /// What the nodes have reported.
-    pub sizes: &'a Sizes,
+    pub reported: &'a Reported,
     /// When a node last answered this one.
     pub last_ok: &'a dyn Fn(NodeId) -> Option<Ticks>,
 }
@@ -128,14 +128,14 @@ impl Driver {
         self.note(seen.table, now);
         let mut entries = self.forgotten(seen);
         // Without sizes, more could move at once than the network should carry.
-        if !seen.sizes.are_known(seen.table) && now.since(self.since) < LEASE_OVER {
+        if !seen.reported.has_sizes_of_all(seen.table) && now.since(self.since) < LEASE_OVER {
             return entries;
         }
         let resting = self.failures.iter().filter(|(_, at)| now.since(at.last) < at.rest());
         let resting = resting.map(|(id, _)| *id).collect();
         let input = PlanInput {
             state: seen.table,
-            bytes: &seen.sizes.bytes,
+            bytes: &seen.reported.bytes,
             since_change: now.since(self.members_changed),
             any_suspect: any_suspect(seen, now),
             resting: &resting,
@@ -183,7 +183,7 @@ impl Driver {
         let votes = |node: &NodeId| standing.is_changing || standing.voters.contains(node);
         let knows = |node: &NodeId, version: u64| {
             !table.is_up(*node)
-                || seen.sizes.applied.get(node).is_some_and(|applied| *applied >= version)
+                || seen.reported.applied.get(node).is_some_and(|applied| *applied >= version)
         };
         let gone =
             self.empty.iter().filter(|(node, version)| !votes(node) && knows(node, **version));

@@ -163,8 +163,8 @@ impl Leader {
         now: Ticks,
     ) -> Vec<Entry> {
         let (own, contacts) = (self.consensus.node(), self.consensus.contacts());
-        let (sizes, last_ok) = (self.leases.sizes(), |node| contacts.last_ok(node));
-        let seen = Seen { own, standing, table, sizes: &sizes, last_ok: &last_ok };
+        let (reported, last_ok) = (self.leases.reported(), |node| contacts.last_ok(node));
+        let seen = Seen { own, standing, table, reported: &reported, last_ok: &last_ok };
         driver.look(&seen, now, &mut || MoveId(clock::random_seed()))
     }
 

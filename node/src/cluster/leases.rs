@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use super::leader::Sizes;
+use super::leader::Reported;
 use super::lease::{ASK_LIMIT, Grantor, Holder, Lease, LeaseAnswer, LeaseRequest};
 use super::membership::Peers;
 use super::raft::{Consensus, ProposeError, Standing};
@@ -51,7 +51,7 @@ pub struct Leases {
 #[derive(Debug)]
 struct Granting {
     grantor: Grantor,
-    sizes: Sizes,
+    reported: Reported,
     waiting: Vec<Waiting>,
     /// Whether a task is at it.
     is_answering: bool,
@@ -67,8 +67,8 @@ impl Leases {
     /// Begins with the process, which waits as a new leader does before it takes leases for ended.
     pub fn new(consensus: Consensus) -> Self {
         let grantor = Grantor::new(Moment::now());
-        let (sizes, waiting, is_answering) = (Sizes::default(), Vec::new(), false);
-        let state = Granting { grantor, sizes, waiting, is_answering };
+        let (reported, waiting, is_answering) = (Reported::default(), Vec::new(), false);
+        let state = Granting { grantor, reported, waiting, is_answering };
         Leases { consensus, state: Arc::new(Mutex::new(state)) }
     }
 
@@ -108,8 +108,8 @@ impl Leases {
     }
 
     /// Returns what the nodes have reported.
-    pub(super) fn sizes(&self) -> Sizes {
-        self.lock().sizes.clone()
+    pub(super) fn reported(&self) -> Reported {
+        self.lock().reported.clone()
     }
 
     /// Answers batches until nobody waits.
@@ -145,7 +145,7 @@ impl Leases {
                 let LeaseRequest { node, incarnation, applied, .. } = request;
                 let granted = state.grantor.answer(&table, node, incarnation, now);
                 if matches!(granted, LeaseAnswer::Granted(_)) {
-                    state.sizes.note(&table, node, applied, &request.report);
+                    state.reported.note(&table, node, applied, &request.report);
                 }
                 granted
             });
@@ -163,7 +163,7 @@ impl Granting {
     fn note_leadership(&mut self, standing: &Standing, now: Moment) {
         let term = standing.claims_lead.then_some(standing.term);
         if self.grantor.leads(term, now) {
-            self.sizes = Sizes::default();
+            self.reported = Reported::default();
         }
     }
 }

@@ -13,7 +13,7 @@ const STEP: Duration = Duration::from_millis(100);
 struct Cluster {
     table: State,
     standing: Standing,
-    sizes: Sizes,
+    reported: Reported,
     silent: BTreeSet<NodeId>,
     /// Nodes that answer, but have applied nothing of late.
     behind: BTreeSet<NodeId>,
@@ -53,10 +53,10 @@ impl Cluster {
         let (cluster, node) = (ClusterId(1), NodeId(1));
         apply(&mut table, 1, &Entry::Create { cluster, node, announcement: announcement(1) });
         let driver = Driver::new(&table, PlanLimits::default(), clock);
-        let (sizes, silent, last_ok) = (Sizes::default(), BTreeSet::new(), BTreeMap::new());
+        let (reported, silent, last_ok) = (Reported::default(), BTreeSet::new(), BTreeMap::new());
         let (behind, moves) = (BTreeSet::new(), 0);
         let mut cluster =
-            Cluster { table, standing, sizes, silent, behind, driver, clock, last_ok, moves };
+            Cluster { table, standing, reported, silent, behind, driver, clock, last_ok, moves };
         for node in 2..=nodes {
             cluster.join(node);
         }
@@ -80,13 +80,13 @@ impl Cluster {
         for node in self.table.nodes.keys().filter(|node| !self.silent.contains(node)) {
             self.last_ok.insert(*node, self.clock);
             let applied = if self.behind.contains(node) { 1 } else { self.table.version };
-            self.sizes.note(&self.table, *node, applied, &[]);
+            self.reported.note(&self.table, *node, applied, &[]);
         }
         let seen = Seen {
             own: NodeId(1),
             standing: &self.standing,
             table: &self.table,
-            sizes: &self.sizes,
+            reported: &self.reported,
             last_ok: &|node| self.last_ok.get(&node).copied(),
         };
         let moves = &mut self.moves;
@@ -182,12 +182,12 @@ fn nothing_moves_before_all_have_reported_or_while_one_is_suspect() {
     }
     assert_eq!(cluster.look(), [], "it is suspect");
 
-    let mut sizes = Sizes::default();
-    assert!(!sizes.are_known(&cluster.table));
-    sizes.note(&cluster.table, NodeId(2), 1, &[(PartitionId(0), 9), (PartitionId(5000), 9)]);
-    assert!(!sizes.are_known(&cluster.table) && sizes.bytes[0] == 0, "not its own");
-    sizes.note(&cluster.table, NodeId(1), 1, &[(PartitionId(0), 9)]);
-    assert!(sizes.are_known(&cluster.table) && sizes.bytes[0] == 9);
+    let mut reported = Reported::default();
+    assert!(!reported.has_sizes_of_all(&cluster.table));
+    reported.note(&cluster.table, NodeId(2), 1, &[(PartitionId(0), 9), (PartitionId(5000), 9)]);
+    assert!(!reported.has_sizes_of_all(&cluster.table) && reported.bytes[0] == 0, "not its own");
+    reported.note(&cluster.table, NodeId(1), 1, &[(PartitionId(0), 9)]);
+    assert!(reported.has_sizes_of_all(&cluster.table) && reported.bytes[0] == 9);
 }
 
 #[test]
@@ -250,12 +250,12 @@ fn who_leaves_is_forgotten_when_it_knows_where_its_keys_are_now() {
     let empty = cluster.table.version;
     cluster.join(4);
     assert!(cluster.table.version > empty);
-    cluster.sizes.note(&cluster.table, NodeId(3), empty, &[]);
+    cluster.reported.note(&cluster.table, NodeId(3), empty, &[]);
     cluster.silent.insert(NodeId(3));
     let forget = Entry::NodeForget { node: NodeId(3) };
     assert_eq!(cluster.look().first(), Some(&forget));
     // A node that is down tells nobody anything.
-    cluster.sizes.note(&cluster.table, NodeId(3), 1, &[]);
+    cluster.reported.note(&cluster.table, NodeId(3), 1, &[]);
     assert_ne!(cluster.look().first(), Some(&forget));
     cluster.apply(&Entry::NodeDown { node: NodeId(3), incarnation: Incarnation(3) });
     assert_eq!(cluster.look().first(), Some(&forget));
