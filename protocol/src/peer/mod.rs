@@ -32,8 +32,8 @@ pub const VERSION_MAX: u8 = 1;
 /// Connections of class Forward that a node may have to a peer.
 pub const FORWARD_LINKS_MAX: u8 = 16;
 
-/// What a connection is for. There is one for each class, so that a large copy delays neither
-/// consensus nor clients.
+/// What a connection is for. There is one for each class, or several of class Forward, so that a
+/// large copy delays neither consensus nor clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// Consensus, leases, membership.
