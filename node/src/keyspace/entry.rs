@@ -33,12 +33,16 @@
 
 #![allow(unsafe_code, reason = "see Safety above: 8 header bytes a key instead of three boxes")]
 
+mod prefetch;
+
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::ptr::{self, NonNull};
 
 use crate::records::UnixMillis;
+pub(super) use prefetch::prefetch;
+use prefetch::prefetch_at;
 
 /// Strings up to this many bytes live in the entry; longer ones, and those that were appended
 /// to, in a buffer of their own that can grow in place.
@@ -250,14 +254,13 @@ impl Entry {
         self.has_deadline().then(|| UnixMillis(u64::from_le_bytes(self.read(HEADER_BYTES))))
     }
 
-    /// Reads the first byte, to bring it into the cache. What it is is of no use.
+    /// Brings the first bytes into the cache.
     #[inline]
-    pub(super) fn warm_first(&self) -> u8 {
-        let [first] = self.read(0);
-        first
+    pub(super) fn warm_first(&self) {
+        prefetch_at(self.start());
     }
 
-    /// Reads the last byte likewise, once the first is in the cache.
+    /// Reads the last byte, once the first is in the cache. What it is is of no use.
     #[inline]
     pub(super) fn warm_last(&self) -> u8 {
         let shape = self.shape();

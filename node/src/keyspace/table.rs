@@ -10,7 +10,7 @@
 
 mod segment;
 
-use super::entry::{Entry, allocated_size};
+use super::entry::{Entry, allocated_size, prefetch};
 use crate::records::UnixMillis;
 pub use segment::{SEGMENT_ENTRIES_MAX, Segment};
 
@@ -92,6 +92,14 @@ impl SlotTable {
         match &self.places {
             Places::One(segment) => segment,
             Places::Many(directory) => &directory.segments[directory.place(hash)],
+        }
+    }
+
+    /// Brings the segment of a hash into the cache.
+    #[inline]
+    pub(super) fn warm(&self, hash: u64) {
+        if let Places::Many(directory) = &self.places {
+            prefetch(&directory.segments[directory.own_place(hash)]);
         }
     }
 
@@ -220,11 +228,17 @@ impl SlotTable {
 }
 
 impl Directory {
+    /// The place of a hash, which its segment may have with others: then it is at the first.
+    #[inline]
+    fn own_place(&self, hash: u64) -> usize {
+        // A directory has at least one bit, so the shift is below 64.
+        (hash >> (64 - u32::from(self.depth))) as usize
+    }
+
     /// The place of the segment of a hash.
     #[inline]
     fn place(&self, hash: u64) -> usize {
-        // A directory has at least one bit, so the shift is below 64.
-        let place = (hash >> (64 - u32::from(self.depth))) as usize;
+        let place = self.own_place(hash);
         let shared = self.depth - self.segments[place].depth;
         place >> shared << shared
     }

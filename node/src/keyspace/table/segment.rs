@@ -14,11 +14,9 @@
 //! The array has no room to spare but what the allocator's size classes leave, so a key costs
 //! about 9 bytes here. Inserting moves half of a segment's pointers, 0.5 KiB at most in the mean.
 
-use std::hint::black_box;
-
 use crate::records::UnixMillis;
 
-use super::super::entry::{Entry, allocated_size};
+use super::super::entry::{Entry, allocated_size, prefetch};
 
 /// Entries a segment holds before it splits: 1 KiB of pointers.
 pub const SEGMENT_ENTRIES_MAX: usize = 128;
@@ -117,14 +115,14 @@ impl Segment {
         place
     }
 
-    /// Reads where a hash is to be expected, to bring it into the cache: the search itself waits
-    /// for each key's memory in turn, as its branches cannot be predicted. What is there is of no
-    /// use.
+    /// Brings the places where a hash is to be expected into the cache: the search itself waits
+    /// for each key's memory in turn, as its branches cannot be predicted.
     #[inline]
-    pub(in super::super) fn warm(&self, hash: u64) -> u16 {
+    pub(in super::super) fn warm(&self, hash: u64) {
         let expected = self.expected(tag_of(hash, self.depth));
-        let read = |place: usize| self.entries.get(place).map_or(0, Entry::tag);
-        read(expected.saturating_sub(4)) ^ read(expected + 4)
+        for place in [expected.saturating_sub(LINE_ENTRIES / 2), expected + LINE_ENTRIES / 2] {
+            self.entries.get(place).map(prefetch);
+        }
     }
 
     /// Where a key is.
@@ -142,15 +140,14 @@ impl Segment {
     }
 
     /// The first entry whose tag fits: most likely the one of the key with this hash. Where there
-    /// is none, reads the entries that inserting the key would move.
+    /// is none, brings the entries into the cache that inserting the key would move.
     #[inline]
     pub(in super::super) fn warm_place(&self, hash: u64) -> Option<&Entry> {
         let tag = tag_of(hash, self.depth);
         let behind = &self.entries[self.place(tag)..];
         let candidate = behind.first().filter(|entry| entry.tag() == tag);
         if candidate.is_none() {
-            let lines = behind.chunks(LINE_ENTRIES);
-            black_box(lines.fold(0, |read, line| read ^ line[0].tag()));
+            behind.chunks(LINE_ENTRIES).for_each(|line| prefetch(&line[0]));
         }
         candidate
     }
