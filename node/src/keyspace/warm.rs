@@ -50,8 +50,9 @@ impl Keyspace {
 
     /// Loads what lookups of these keys will need into the cache.
     pub fn warm<'a>(&self, hints: impl Iterator<Item = &'a Hint>) {
-        // One step for all keys before the next step: that is the point. A step only asks for
-        // memory: a load that is waited for would keep the processor from asking for more.
+        // One step for all keys before the next step: that is the point. Each asks for what the
+        // next one reads, by a prefetch: a load that is waited for would fill the processor's
+        // window, and keep it from asking for more.
         let mut tables: Vec<(&SlotTable, u64)> = Vec::with_capacity(hints.size_hint().0);
         tables.extend(hints.filter_map(|hint| {
             let database = self.databases[hint.database as usize].as_ref()?;
