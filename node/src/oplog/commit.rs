@@ -89,6 +89,8 @@ impl<W> Committer<W> {
     /// The tick of each second: syncs what is not synced, notes it in the durable mark, and looks
     /// whether a failed log has recovered.
     pub fn tick(&mut self) -> Released<W> {
+        // A commit may be due: who waits for it is released here, and must not be before it.
+        self.store();
         let result = match self.status.policy() {
             FsyncPolicy::No if self.waiting.is_empty() => Ok(()),
             _ => self.sync(),
@@ -310,5 +312,51 @@ impl<W> Committer<W> {
             self.fail(&poison);
         }
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use distcache_recovery::memory_store::MemoryDisk;
+    use distcache_recovery::{Operation, Record, Replay, StoredValue};
+
+    use super::*;
+    use crate::config::Config;
+
+    fn replay(disk: &MemoryDisk) -> (LogWriter, u64) {
+        let mut replay = Replay::start(Box::new(disk.store()), "DIR".to_owned(), None).unwrap();
+        assert!(replay.by_ref().all(|block| block.is_ok()));
+        let (writer, report) = replay.finish().unwrap();
+        (writer, report.records)
+    }
+
+    fn committer(disk: &MemoryDisk, policy: FsyncPolicy) -> Committer<u32> {
+        let monitor = Arc::new(Monitor::new(Arc::default(), &Config::default()));
+        Committer::new(replay(disk).0, LogStatus::new(policy), monitor)
+    }
+
+    /// Hands one record over, as a shard does.
+    fn append(committer: &mut Committer<u32>, waiter: Option<u32>) -> bool {
+        let mut frame = FrameBuilder::new();
+        let operation =
+            Operation::Put { key: b"k", value: StoredValue::Integer(1), deadline: None };
+        frame.push(&Record { partition: PartitionId(5), database: 0, operation });
+        committer.status.queue(frame.len());
+        committer.append(frame, waiter)
+    }
+
+    #[test]
+    fn whoever_is_released_finds_his_records_after_a_power_cut() {
+        for policy in [FsyncPolicy::Always, FsyncPolicy::EverySecond, FsyncPolicy::No] {
+            for release in [Committer::commit, Committer::tick] {
+                let disk = MemoryDisk::default();
+                let mut committer = committer(&disk, policy);
+                assert!(append(&mut committer, Some(7)), "somebody waits");
+                assert_eq!(release(&mut committer), (vec![7], Ok(())));
+                let (_, records) = replay(&disk.after_power_cut(0, None));
+                assert_eq!(records, 1, "{policy:?}");
+                assert!(committer.status.is_settled());
+            }
+        }
     }
 }
