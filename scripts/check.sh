@@ -21,6 +21,7 @@ step_campaigns() {
   cargo build --workspace --bins --examples --locked
   local node=$target/debug/distcache-node
   "$python" scripts/crash_loop.py --node "$node" --rounds 4
+  "$python" scripts/crash_loop.py --node "$node" --rounds 2 --sync-ms 3
   "$python" scripts/crash_loop.py --node "$node" --rounds 2 --policy everysec
   "$python" scripts/bad_clients.py --node "$node" --short
   "$python" scripts/disk_full.py --node "$node"

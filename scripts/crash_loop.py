@@ -10,6 +10,7 @@ policy everysec: keys carry serials; each is at least as new as what was acknowl
 
   scripts/crash_loop.py --rounds 50                      # the long form
   scripts/crash_loop.py --rounds 50 --policy everysec
+  scripts/crash_loop.py --rounds 50 --sync-ms 3          # on a slow disk
   scripts/crash_loop.py --server 'redis-server --port {port} --dir {dir} --save "" \\
       --appendonly yes --appendfsync always'             # shows that the campaign can pass
 """
@@ -19,9 +20,10 @@ import shlex
 import subprocess
 import threading
 import time
+from contextlib import nullcontext
 
 from nodes import (Connection, Failed, ReplyError, Server, add_server_options, free_port, run,
-                   server_command)
+                   server_command, slow_syncs)
 
 STRINGS = 8
 COUNTERS = 4
@@ -207,7 +209,7 @@ def explain(found, expected):
 
 def always(args):
     rng = random.Random(args.seed)
-    server = Server(server_command(args, "--fsync always --shards 2"))
+    server = Server(f"{args.preload} {server_command(args, '--fsync always --shards 2')}")
     models = [Model(f"w{i}:") for i in range(args.writers)]
     sent, acknowledged = {}, {}
     writes, serial, slowest = 0, 0, 0
@@ -335,7 +337,7 @@ def group(name):
 
 def everysec(args):
     rng = random.Random(args.seed)
-    server = Server(server_command(args, "--fsync everysec --shards 2"))
+    server = Server(f"{args.preload} {server_command(args, '--fsync everysec --shards 2')}")
     # What each writer sent last, and what of it was on disk after the last restart.
     last, kept = {f"w{i}": 0 for i in range(args.writers)}, {}
     worst, writes = 0.0, 0
@@ -398,7 +400,14 @@ def main():
                         help="seconds of acknowledged writes that everysec may lose")
     parser.add_argument("--seed", type=int, default=20261122)
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--sync-ms", type=float, default=0,
+                        help="every sync of the server takes so much longer")
     args = parser.parse_args()
+    with slow_syncs(args.sync_ms) if args.sync_ms else nullcontext("") as args.preload:
+        campaign(args)
+
+
+def campaign(args):
     run(f"crash_loop ({args.policy}, seed {args.seed})",
         lambda: always(args) if args.policy == "always" else everysec(args))
 

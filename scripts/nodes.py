@@ -3,6 +3,7 @@
 Standard library only. A server is started from a command line with {port} and {dir} filled in,
 so that the same campaign can be tried on a real redis-server, to see that it can tell.
 """
+import contextlib
 import os
 import shlex
 import shutil
@@ -179,6 +180,16 @@ def server_command(args, flags):
     if not os.path.exists(args.node):
         sys.exit(f"{args.node} is not there: cargo build --workspace, or --node PATH")
     return NODE.replace("{binary}", shlex.quote(args.node)).replace("{flags}", flags)
+
+
+@contextlib.contextmanager
+def slow_syncs(milliseconds):
+    """What to put before a server's command line so that its syncs take so much longer."""
+    with tempfile.TemporaryDirectory(prefix="slow-sync-") as directory:
+        library = os.path.join(directory, "slow_sync.so")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O2", "-o", library,
+                        os.path.join(HERE, "slow_sync.c"), "-ldl"], check=True)
+        yield f"env LD_PRELOAD={library} SLOW_SYNC_US={int(milliseconds * 1000)}"
 
 
 def run(name, campaign):

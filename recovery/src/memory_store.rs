@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use crate::redo_store::RedoStore;
 use crate::store::{Entry, LogStore, StoreError};
@@ -27,6 +29,7 @@ struct State {
     /// Changes and syncs made so far.
     operations: u64,
     failure: Option<Failure>,
+    sync_time: Duration,
 }
 
 type Change = (Vec<u8>, Option<Vec<u8>>);
@@ -64,6 +67,11 @@ impl MemoryDisk {
     /// Sets when the disk fails, or that it does not.
     pub fn set_failure(&self, failure: Option<Failure>) {
         self.lock().failure = failure;
+    }
+
+    /// Sets how long a sync takes; at first it takes no time.
+    pub fn set_sync_time(&self, time: Duration) {
+        self.lock().sync_time = time;
     }
 
     /// Returns how many changes and syncs have been made.
@@ -190,6 +198,7 @@ impl LogStore for MemoryStore {
     fn sync(&mut self) -> Result<(), StoreError> {
         let mut state = self.0.lock();
         state.step().map_err(Failure::error)?;
+        thread::sleep(state.sync_time);
         state.durable = state.live.clone();
         state.journal.clear();
         Ok(())

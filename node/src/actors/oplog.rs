@@ -187,11 +187,18 @@ impl Handler<Sync> for OpLog {
 impl Handler<Commit> for OpLog {
     type Result = ();
 
-    fn handle(&mut self, _: Commit, _: &mut Self::Context) {
+    fn handle(&mut self, _: Commit, context: &mut Self::Context) {
         self.commit_pending = false;
-        if let Some(committer) = &mut self.committer {
-            OpLog::release(committer.commit());
+        let Some(committer) = &mut self.committer else { return };
+        if !committer.is_due() {
+            // The next hand-over asks again, and so does the timer.
+            return;
         }
+        let (released, company) = committer.commit();
+        if let Some(most) = company {
+            context.run_later(most, |log, context| log.commit_later(context));
+        }
+        OpLog::release(released);
     }
 }
 

@@ -158,6 +158,7 @@ impl Shard {
         }
         match &self.log {
             Some(log) if self.must_wait(log) => {
+                log.status.wait();
                 self.waiting.push(Execute { batch, reply });
             }
             _ => reply.send(batch),
@@ -194,8 +195,9 @@ impl Shard {
             return self.hold_back(context);
         }
         let has_nothing = journal.is_empty() && self.waiting.is_empty();
-        if self.hand_over_scheduled || has_nothing || self.commits_under_way > 0 {
-            // What comes while the disk is busy goes together when it is done.
+        // What comes while the disk is busy goes together when it is done.
+        let must_rest = self.commits_under_way > 0 && !log.status.is_gathering();
+        if self.hand_over_scheduled || has_nothing || must_rest {
             return;
         }
         self.hand_over_scheduled = true;
@@ -219,8 +221,11 @@ impl Shard {
         let waiter = (!self.waiting.is_empty()).then(|| {
             let (waiter, synced) = oneshot::channel();
             let replies = std::mem::take(&mut self.waiting);
+            let status = log.status.clone();
+            status.gather(replies.len());
             let release = move |result: Result<_, _>, shard: &mut Self, context: &mut _| {
                 shard.commits_under_way -= 1;
+                status.waited(replies.len());
                 // The disk first: it works while the replies are sent.
                 shard.run_turn(context);
                 shard.hand_over(context);

@@ -2,17 +2,19 @@
 //! releases.
 //!
 //! Under `always` hand-overs are collected until the mailbox is empty, then stored as few frames,
-//! synced once and released together: group commit over all shards and connections. Under the
-//! other policies a hand-over is stored at once, nothing waits for it, and a tick each second
+//! synced once and released together: group commit over all shards and connections; where the disk
+//! is slow, a sync waits for those whom the last one released ([`super::gather`]). Under the other policies a hand-over is stored at once, nothing waits for it, and a tick each second
 //! syncs (`everysec`) or does not (`no`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use distcache_recovery::{
     DiskSpace, Epoch, FrameBuilder, LogError, LogWriter, PartitionId, TrimProgress,
 };
 
 use super::LogStatus;
+use super::gather::Gather;
 use crate::clock::{self, Ticks};
 use crate::config::FsyncPolicy;
 use crate::monitor::Monitor;
@@ -35,6 +37,7 @@ pub struct Committer<W> {
     waiting: Vec<W>,
     /// Hand-overs stored, but not synced.
     unsynced: u64,
+    gather: Gather,
     /// Why the log takes no more records, until it is healed.
     failed: Option<String>,
     /// Why the free space is too small, while it is.
@@ -51,6 +54,7 @@ impl<W> Committer<W> {
             pending: Vec::new(),
             waiting: Vec::new(),
             unsynced: 0,
+            gather: Gather::default(),
             failed: None,
             full: None,
         };
@@ -79,11 +83,27 @@ impl<W> Committer<W> {
         self.waiting.push(waiting);
     }
 
-    /// Stores and syncs all that was taken over, and releases all who wait.
-    pub fn commit(&mut self) -> Released<W> {
+    /// Whether what was taken over is to be committed now, not when more have come back.
+    pub fn is_due(&mut self) -> bool {
+        self.gather.is_over(Ticks::now(), self.status.gathered())
+    }
+
+    /// Stores and syncs all that was taken over, and releases all who wait. Also returns how long
+    /// the next commit may not be due, if it waits for company.
+    pub fn commit(&mut self) -> (Released<W>, Option<Duration>) {
+        self.status.begin_sync();
         self.store();
+        let start = Ticks::now();
+        let must_sync = self.unsynced > 0;
         let result = self.sync();
-        (std::mem::take(&mut self.waiting), result)
+        let mut company = None;
+        if must_sync && result.is_ok() {
+            let now = Ticks::now();
+            company = self.gather.begin(now, now.since(start), self.status.waiting());
+            // Before anybody is released, so that nobody who comes back is held back.
+            self.status.set_gathering(company.is_some());
+        }
+        ((std::mem::take(&mut self.waiting), result), company)
     }
 
     /// The tick of each second: syncs what is not synced, notes it in the durable mark, and looks
@@ -348,7 +368,8 @@ mod tests {
     #[test]
     fn whoever_is_released_finds_his_records_after_a_power_cut() {
         for policy in [FsyncPolicy::Always, FsyncPolicy::EverySecond, FsyncPolicy::No] {
-            for release in [Committer::commit, Committer::tick] {
+            let commit = |committer: &mut Committer<u32>| committer.commit().0;
+            for release in [commit, Committer::tick] {
                 let disk = MemoryDisk::default();
                 let mut committer = committer(&disk, policy);
                 assert!(append(&mut committer, Some(7)), "somebody waits");
@@ -358,5 +379,39 @@ mod tests {
                 assert!(committer.status.is_settled());
             }
         }
+    }
+
+    /// Two clients' writes, in one hand-over each.
+    fn two_writes(committer: &mut Committer<u32>) {
+        for waiter in [1, 2] {
+            committer.status.wait();
+            committer.status.gather(1);
+            assert!(append(committer, Some(waiter)));
+        }
+    }
+
+    #[test]
+    fn a_slow_sync_waits_for_those_whom_the_last_one_released() {
+        let disk = MemoryDisk::default();
+        disk.set_sync_time(Duration::from_millis(20));
+        let mut committer = committer(&disk, FsyncPolicy::Always);
+        two_writes(&mut committer);
+        assert!(committer.is_due(), "nothing is known of the disk");
+        assert_eq!(committer.commit(), ((vec![1, 2], Ok(())), None));
+        committer.status.waited(2);
+
+        two_writes(&mut committer);
+        // A third one comes while the disk works.
+        committer.status.wait();
+        let (released, company) = committer.commit();
+        assert_eq!(released, (vec![1, 2], Ok(())));
+        assert!(company.is_some_and(|most| most >= Duration::from_millis(10)));
+        assert!(committer.status.is_gathering());
+        committer.status.waited(2);
+        committer.status.gather(1);
+        append(&mut committer, Some(3));
+        two_writes(&mut committer);
+        assert!(committer.is_due(), "all have come back");
+        assert_eq!(committer.commit().0, (vec![3, 1, 2], Ok(())));
     }
 }

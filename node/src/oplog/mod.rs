@@ -3,9 +3,11 @@
 //! - [`LogStatus`]: shared state: the sync policy, how far behind the log is, whether it failed;
 //! - [`commit`]: the pure part of the log actor: which frames are stored and synced when, and
 //!   which replies that releases;
+//! - [`gather`]: how long a sync waits for company;
 //! - [`load`]: rebuilding the shards at a start.
 
 pub mod commit;
+pub mod gather;
 pub mod load;
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -29,6 +31,11 @@ struct Shared {
     queued_bytes: AtomicUsize,
     /// Hand-overs that are not known to survive a power cut.
     unsynced: AtomicU64,
+    /// Batches whose replies wait for the disk.
+    waiting: AtomicUsize,
+    /// Those of them that go with the next sync.
+    gathered: AtomicUsize,
+    gathering: AtomicBool,
     open: AtomicBool,
     failed: AtomicBool,
     failure: Mutex<Option<String>>,
@@ -76,6 +83,9 @@ impl LogStatus {
             policy: AtomicU8::new(0),
             queued_bytes: AtomicUsize::new(0),
             unsynced: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            gathered: AtomicUsize::new(0),
+            gathering: AtomicBool::new(false),
             open: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -132,6 +142,49 @@ impl LogStatus {
     #[inline]
     pub fn is_settled(&self) -> bool {
         self.0.unsynced.load(Ordering::Acquire) == 0
+    }
+
+    /// Notes that a batch's replies wait for the disk.
+    #[inline]
+    pub fn wait(&self) {
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes that the replies of so many batches no longer wait.
+    pub fn waited(&self, batches: usize) {
+        self.0.waiting.fetch_sub(batches, Ordering::Relaxed);
+    }
+
+    /// Batches whose replies wait for the disk.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Notes that so many of them are handed over.
+    pub fn gather(&self, batches: usize) {
+        self.0.gathered.fetch_add(batches, Ordering::Relaxed);
+    }
+
+    /// Batches that are handed over since the last sync began.
+    pub fn gathered(&self) -> usize {
+        self.0.gathered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a sync begins, with all that is gathered.
+    pub fn begin_sync(&self) {
+        self.0.gathered.store(0, Ordering::Relaxed);
+        self.set_gathering(false);
+    }
+
+    /// Notes whether the next sync waits for company.
+    pub fn set_gathering(&self, gathering: bool) {
+        self.0.gathering.store(gathering, Ordering::Release);
+    }
+
+    /// Whether the next sync waits for company: what is handed over now goes with it.
+    #[inline]
+    pub fn is_gathering(&self) -> bool {
+        self.0.gathering.load(Ordering::Acquire)
     }
 
     /// Notes that the log has been read, and takes new records.
