@@ -52,6 +52,14 @@ pub enum LogError {
         /// The system's reason.
         reason: String,
     },
+    /// A snapshot lacks chunks: some were refused, or dropped as the log healed.
+    #[error("a snapshot has {stored} of its {chunks} chunks; the one before stands")]
+    ChunksMissing {
+        /// Chunks that are stored.
+        stored: u32,
+        /// Chunks that it should have.
+        chunks: u32,
+    },
     /// The disk is full. After an append or a sync the log is poisoned until it is healed.
     #[error("disk full: {0}")]
     DiskFull(String),

@@ -71,8 +71,8 @@ struct EndSnapshot {
 /// How a snapshot ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotEnd {
-    /// It is whole.
-    Commit,
+    /// It is whole, with so many chunks.
+    Commit(u32),
     /// Its chunks are void.
     Abandon,
 }
@@ -99,8 +99,6 @@ pub struct OpLog {
     status: LogStatus,
     monitor: Arc<Monitor>,
     commit_pending: bool,
-    /// Why chunks of the snapshot being written were not stored.
-    chunk_error: Option<(PartitionId, LogError)>,
 }
 
 impl OpLog {
@@ -113,11 +111,9 @@ impl OpLog {
 
     fn end_snapshot(&mut self, of: PartitionId, end: SnapshotEnd) -> Result<(), LogError> {
         let Some(committer) = &mut self.committer else { return Err(closed()) };
-        let failed = self.chunk_error.take_if(|(partition, _)| *partition == of);
-        match (failed, end) {
-            (Some((_, error)), _) => committer.abandon_snapshot(of).and(Err(error)),
-            (None, SnapshotEnd::Commit) => committer.commit_snapshot(of),
-            (None, SnapshotEnd::Abandon) => committer.abandon_snapshot(of),
+        match end {
+            SnapshotEnd::Commit(chunks) => committer.commit_snapshot(of, chunks),
+            SnapshotEnd::Abandon => committer.abandon_snapshot(of),
         }
     }
 
@@ -206,10 +202,8 @@ impl Handler<WriteChunk> for OpLog {
     type Result = ();
 
     fn handle(&mut self, message: WriteChunk, _: &mut Self::Context) {
-        let Some(committer) = &mut self.committer else { return };
-        let result = committer.write_chunk(message.partition, message.chunk);
-        if let (Err(error), None) = (result, &self.chunk_error) {
-            self.chunk_error = Some((message.partition, error));
+        if let Some(committer) = &mut self.committer {
+            committer.write_chunk(message.partition, message.chunk);
         }
     }
 }
@@ -278,7 +272,6 @@ impl LogHandle {
             status: shared,
             monitor,
             commit_pending: false,
-            chunk_error: None,
         });
         LogHandle { address, status }
     }

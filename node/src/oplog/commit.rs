@@ -38,6 +38,8 @@ pub struct Committer<W> {
     /// Hand-overs stored, but not synced.
     unsynced: u64,
     gather: Gather,
+    /// Why a chunk of a snapshot was not stored, to tell it with the snapshot that lacks it.
+    chunk_error: Option<LogError>,
     /// Why the log takes no more records, until it is healed.
     failed: Option<String>,
     /// Why the free space is too small, while it is.
@@ -55,6 +57,7 @@ impl<W> Committer<W> {
             waiting: Vec::new(),
             unsynced: 0,
             gather: Gather::default(),
+            chunk_error: None,
             failed: None,
             full: None,
         };
@@ -264,26 +267,29 @@ impl<W> Committer<W> {
         });
     }
 
-    /// Stores a chunk of a partition's snapshot.
-    ///
-    /// # Errors
-    /// Why the snapshot cannot go on.
-    pub fn write_chunk(&mut self, of: PartitionId, chunk: FrameBuilder) -> Result<(), LogError> {
-        let mut chunk = chunk;
+    /// Stores a chunk of a partition's snapshot. Whether all were stored shows when it ends.
+    pub fn write_chunk(&mut self, of: PartitionId, mut chunk: FrameBuilder) {
         let bytes = chunk.len();
         let result = self.writer.write_chunk(of, &mut chunk, clock::now());
         self.status.unqueue(bytes);
         // A chunk is settled with its snapshot, which nobody waits for.
         self.status.settle(1);
         self.status.recycle(chunk);
-        self.poisoned(result)
+        self.chunk_error = self.poisoned(result).err().or(self.chunk_error.take());
     }
 
-    /// Makes the chunks of a partition its snapshot.
+    /// Makes the chunks of a partition its snapshot, if so many are stored: one may have been
+    /// refused, and a log that healed has dropped those that it had.
     ///
     /// # Errors
-    /// Why there is none.
-    pub fn commit_snapshot(&mut self, of: PartitionId) -> Result<(), LogError> {
+    /// Why there is none; the one before stands.
+    pub fn commit_snapshot(&mut self, of: PartitionId, chunks: u32) -> Result<(), LogError> {
+        let stored = self.writer.chunks_written(of);
+        if stored != chunks {
+            let error =
+                self.chunk_error.take().unwrap_or(LogError::ChunksMissing { stored, chunks });
+            return self.abandon_snapshot(of).and(Err(error));
+        }
         // The cut must lie behind everything that was handed over before.
         self.store();
         let result = self.writer.commit_snapshot(of, Epoch(1), clock::now());
@@ -413,5 +419,38 @@ mod tests {
         two_writes(&mut committer);
         assert!(committer.is_due(), "all have come back");
         assert_eq!(committer.commit().0, (vec![3, 1, 2], Ok(())));
+    }
+
+    fn chunk(committer: &mut Committer<u32>, partition: PartitionId) {
+        let mut chunk = FrameBuilder::new();
+        let operation =
+            Operation::Put { key: b"k", value: StoredValue::Integer(1), deadline: None };
+        chunk.push(&Record { partition, database: 0, operation });
+        committer.status.queue(chunk.len());
+        committer.write_chunk(partition, chunk);
+    }
+
+    #[test]
+    fn a_snapshot_that_lacks_a_chunk_does_not_replace_the_one_before() {
+        let disk = MemoryDisk::default();
+        let mut committer = committer(&disk, FsyncPolicy::EverySecond);
+        let (first, second) = (PartitionId(5), PartitionId(6));
+        for partition in [first, second] {
+            chunk(&mut committer, partition);
+            committer.commit_snapshot(partition, 1).unwrap();
+        }
+        // Of the next ones, as when space runs short, not all chunks are stored.
+        for (partition, stored, sent) in [(first, 0, 1), (second, 1, 2)] {
+            for _ in 0..stored {
+                chunk(&mut committer, partition);
+            }
+            let ended = committer.commit_snapshot(partition, sent);
+            assert!(matches!(ended, Err(LogError::ChunksMissing { .. })), "{ended:?}");
+        }
+        committer.close().1.unwrap();
+        assert_eq!(replay(&disk).1, 0, "no frame");
+        let mut replay = Replay::start(Box::new(disk.store()), "DIR".to_owned(), None).unwrap();
+        let records: u32 = replay.by_ref().map(|block| block.unwrap().count).sum();
+        assert_eq!(records, 2, "one of each snapshot before");
     }
 }

@@ -49,6 +49,12 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Returns how many chunks the partition's snapshot that is being written has.
+    pub fn chunks_written(&self, partition: PartitionId) -> u32 {
+        let snapshots = &self.extent.snapshots[usize::from(partition.0)];
+        snapshots.writing.as_ref().map_or(0, |writing| writing.chunk_pieces.len() as u32)
+    }
+
     /// Makes the partition's written chunks its snapshot and removes the old one.
     ///
     /// Its cut is the current next sequence: the owner sees chunks and frames in the order in

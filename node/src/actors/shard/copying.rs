@@ -30,6 +30,8 @@ struct CopySlice;
 pub(super) struct CopyJob {
     partitions: VecDeque<PartitionId>,
     reply: oneshot::Sender<Result<(), String>>,
+    /// Chunks of the current partition that were handed over.
+    chunks: u32,
     /// The partition came, went, or is on its way here since its copy began.
     is_void: bool,
 }
@@ -59,10 +61,22 @@ impl Shard {
         }
         job.partitions.pop_front();
         job.is_void = false;
+        job.chunks = 0;
         if let Some(&next) = job.partitions.front() {
             self.state.keyspace.begin_copy(CopyId::SNAPSHOT, next);
         }
         self.copying = Some(job);
+    }
+
+    /// Chunks of the current partition that were handed over.
+    fn chunks(&self) -> u32 {
+        self.copying.as_ref().map_or(0, |job| job.chunks)
+    }
+
+    fn set_chunks(&mut self, chunks: u32) {
+        if let Some(job) = &mut self.copying {
+            job.chunks = chunks;
+        }
     }
 
     /// Whether the copy stands at a long value that is written so often that only a pause of
@@ -84,10 +98,12 @@ impl Shard {
                     // Its outcome is of no interest: the chunks that follow begin anew.
                     drop(log.end_snapshot(partition, SnapshotEnd::Abandon));
                     log.status.recycle(chunk);
+                    self.set_chunks(0);
                     return false;
                 }
                 CopyProgress::More | CopyProgress::Passed if !chunk.is_empty() => {
                     log.write_chunk(partition, chunk);
+                    self.set_chunks(self.chunks() + 1);
                 }
                 CopyProgress::More | CopyProgress::Passed => log.status.recycle(chunk),
             }
@@ -116,7 +132,7 @@ impl Handler<CopyPartitions> for Shard {
         if let Some(&first) = partitions.front() {
             self.state.keyspace.begin_copy(CopyId::SNAPSHOT, first);
         }
-        self.copying = Some(CopyJob { partitions, reply, is_void: false });
+        self.copying = Some(CopyJob { partitions, reply, chunks: 0, is_void: false });
         context.notify(CopySlice);
     }
 }
@@ -140,7 +156,10 @@ impl Handler<CopySlice> for Shard {
         self.hand_over(context);
         self.state.keyspace.end_copy(CopyId::SNAPSHOT);
         // Its frames stay in the log then, and are the partition until the next compaction.
-        let end = if self.is_void(partition) { SnapshotEnd::Abandon } else { SnapshotEnd::Commit };
+        let end = match self.is_void(partition) {
+            true => SnapshotEnd::Abandon,
+            false => SnapshotEnd::Commit(self.chunks()),
+        };
         let committed = log.end_snapshot(partition, end).into_actor(self);
         context.spawn(committed.map(|result, shard, context| {
             shard.next_partition(result.unwrap_or_else(|_| Err(closed())));
