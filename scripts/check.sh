@@ -25,6 +25,7 @@ step_campaigns() {
   "$python" scripts/crash_loop.py --node "$node" --rounds 2 --policy everysec
   "$python" scripts/bad_clients.py --node "$node" --short
   "$python" scripts/disk_full.py --node "$node"
+  "$python" scripts/disk_full.py --node "$node" --file-limit --policy everysec
   "$python" scripts/clients.py --node "$node"
   scripts/cluster_smoke.sh "$node"
   "$python" scripts/cluster_moves.py --node "$node" move steady counters

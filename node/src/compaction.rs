@@ -13,8 +13,11 @@ use crate::node::Node;
 /// How often growth is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Time after a failure before it is tried again: it may have copied as much as found room.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
 /// Compacts the log whenever it has grown enough (`auto-aof-rewrite-percentage` and
-/// `auto-aof-rewrite-min-size`), for ever.
+/// `auto-aof-rewrite-min-size`) or lacks something, for ever.
 pub async fn run(node: Arc<Node>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -23,12 +26,17 @@ pub async fn run(node: Arc<Node>) {
             && let Err(error) = compact(&node).await
         {
             log::error!(error = error.as_str(); "compaction failed; the log is whole, and grows");
+            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 }
 
 fn has_grown(node: &Node, log: &LogHandle) -> bool {
     let (config, figures) = (node.config.current(), log.status.figures());
+    if figures.is_behind {
+        // Writes are refused until then, however small the log is.
+        return figures.can_catch_up;
+    }
     let size = figures.frame_bytes + figures.snapshot_bytes;
     let grown = size.saturating_sub(figures.base_bytes);
     let percent = u64::from(config.auto_rewrite_percent);
@@ -81,7 +89,7 @@ async fn snapshots_then_trim(node: &Arc<Node>, log: &LogHandle) -> Result<(), St
         // What a shard has not handed over yet belongs to the partitions to copy as well.
         shard.hand_over().await.map_err(|error| error.to_string())?;
     }
-    for partition in log.uncovered().await {
+    for partition in log.begin_compaction().await {
         let first_slot = partition.0 * crate::keyspace::SLOTS_PER_PARTITION;
         partitions[ShardId::owner_of(first_slot, shards) as usize].push_back(partition);
     }
@@ -98,6 +106,7 @@ async fn snapshots_then_trim(node: &Arc<Node>, log: &LogHandle) -> Result<(), St
         result = result.and(copied);
     }
     result?;
+    log.end_compaction();
     while log.trim().await.map_err(|error| error.to_string())? {}
     Ok(())
 }

@@ -150,7 +150,11 @@ impl Node {
         }
         let (reply, receiver) = oneshot::channel();
         log.sync(reply);
-        receiver.await.unwrap_or_else(|_| Err(Stopped.to_string()))
+        receiver.await.unwrap_or_else(|_| Err(Stopped.to_string()))?;
+        match log.status.figures().is_behind {
+            true => Err("the log lacks writes until a snapshot is made".to_owned()),
+            false => Ok(()),
+        }
     }
 
     /// Returns the shard that a slot belongs to.

@@ -67,7 +67,7 @@ fn first_chunk(move_id: u64) -> Received {
     let operation = Operation::Append { key: b"key", bytes: b"value" };
     frame.push(&Record { partition: PARTITION, database: 0, operation });
     let (partition, move_id) = (PARTITION, MoveId(move_id));
-    Received { partition, move_id, index: 0, from: SOURCE, frame }
+    Received { partition, move_id, index: 0, from: SOURCE, log_failures: 0, frame }
 }
 
 /// Names of the operations in a log, in their order.

@@ -268,6 +268,12 @@ impl LogWriter {
         Ok(Healed { lost })
     }
 
+    /// Counts every partition as having changed, so that the next snapshots are of all: somebody
+    /// knows of changes that never reached the log.
+    pub fn uncover_all(&mut self) {
+        self.extent.uncover_all(self.extent.next);
+    }
+
     /// Returns the sequence of the next record.
     pub fn next_sequence(&self) -> SequenceNumber {
         self.extent.next

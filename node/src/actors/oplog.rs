@@ -77,10 +77,15 @@ pub enum SnapshotEnd {
     Abandon,
 }
 
-/// Asks which partitions have records that no snapshot covers.
+/// Begins a compaction: asks which partitions have records that no snapshot covers.
 #[derive(Message)]
 #[rtype(result = "Vec<PartitionId>")]
-struct ListUncovered;
+struct BeginCompaction;
+
+/// All of them have new snapshots.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct EndCompaction;
 
 /// Removes some frames that snapshots cover; the answer says whether there are more.
 #[derive(Message)]
@@ -217,12 +222,22 @@ impl Handler<EndSnapshot> for OpLog {
     }
 }
 
-impl Handler<ListUncovered> for OpLog {
-    type Result = actix::MessageResult<ListUncovered>;
+impl Handler<BeginCompaction> for OpLog {
+    type Result = actix::MessageResult<BeginCompaction>;
 
-    fn handle(&mut self, _: ListUncovered, _: &mut Self::Context) -> Self::Result {
-        let uncovered = self.committer.as_ref().map(Committer::uncovered);
+    fn handle(&mut self, _: BeginCompaction, _: &mut Self::Context) -> Self::Result {
+        let uncovered = self.committer.as_mut().map(Committer::begin_compaction);
         actix::MessageResult(uncovered.unwrap_or_default())
+    }
+}
+
+impl Handler<EndCompaction> for OpLog {
+    type Result = ();
+
+    fn handle(&mut self, _: EndCompaction, _: &mut Self::Context) {
+        if let Some(committer) = &mut self.committer {
+            committer.end_compaction();
+        }
     }
 }
 
@@ -327,9 +342,14 @@ impl LogHandle {
         receiver
     }
 
-    /// Partitions with records that no snapshot covers.
-    pub async fn uncovered(&self) -> Vec<PartitionId> {
-        self.address.send(ListUncovered).await.unwrap_or_default()
+    /// Begins a compaction: returns the partitions with records that no snapshot covers.
+    pub async fn begin_compaction(&self) -> Vec<PartitionId> {
+        self.address.send(BeginCompaction).await.unwrap_or_default()
+    }
+
+    /// Notes that all of them have new snapshots.
+    pub fn end_compaction(&self) {
+        self.push(EndCompaction);
     }
 
     /// Removes some frames that snapshots cover; returns whether there are more.

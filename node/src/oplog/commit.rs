@@ -3,8 +3,13 @@
 //!
 //! Under `always` hand-overs are collected until the mailbox is empty, then stored as few frames,
 //! synced once and released together: group commit over all shards and connections; where the disk
-//! is slow, a sync waits for those whom the last one released ([`super::gather`]). Under the other policies a hand-over is stored at once, nothing waits for it, and a tick each second
-//! syncs (`everysec`) or does not (`no`).
+//! is slow, a sync waits for those whom the last one released ([`super::gather`]). Under the other
+//! policies a hand-over is stored at once, nothing waits for it, and a tick each second syncs
+//! (`everysec`) or does not (`no`).
+//!
+//! While the log has failed, what is handed over is dropped. When it works again, memory is ahead
+//! of it, and a record such as that of `APPEND` would build on what is not there: so no write is
+//! taken until a compaction has made a snapshot of every partition.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +30,10 @@ const TRIM_FRAMES: usize = 64;
 /// Bytes of small hand-overs that are stored as one frame.
 const JOINED_FRAME_BYTES: usize = 64 * 1024;
 
+/// Why writes are refused while memory has what the log lacks.
+const BEHIND: &str = "the log failed and lacks records: writes are accepted again after a restart, \
+                      or when there is a snapshot of every partition, for which it needs room";
+
 /// What becomes of those who wait for a sync.
 pub type Released<W> = (Vec<W>, Result<(), String>);
 
@@ -44,6 +53,11 @@ pub struct Committer<W> {
     failed: Option<String>,
     /// Why the free space is too small, while it is.
     full: Option<String>,
+    /// Whether records that were handed over are missing in the log: what comes now may build on
+    /// them, so none is taken until a snapshot of every partition is made.
+    is_behind: bool,
+    /// Whether the compaction under way began after the last of them was dropped.
+    catches_up: bool,
 }
 
 impl<W> Committer<W> {
@@ -60,6 +74,8 @@ impl<W> Committer<W> {
             chunk_error: None,
             failed: None,
             full: None,
+            is_behind: false,
+            catches_up: false,
         };
         let base = committer.writer.frame_bytes() + committer.writer.snapshot_bytes();
         committer.status.update_figures(|figures| figures.base_bytes = base);
@@ -162,6 +178,9 @@ impl<W> Committer<W> {
             {
                 self.fail(&error);
             }
+            if self.failed.is_some() {
+                self.fall_behind();
+            }
             self.unsynced += joined;
             self.status.unqueue(bytes);
             self.status.recycle(frame);
@@ -205,8 +224,30 @@ impl<W> Committer<W> {
     fn fail(&mut self, error: &LogError) {
         let reason = error.to_string();
         log::error!(error = reason.as_str(); "the operation log failed: writes are refused");
-        self.status.set_failure(Some(reason.clone()));
         self.failed = Some(reason);
+        self.status.count_failure();
+        self.publish_failure();
+    }
+
+    /// Notes that records are missing in the log.
+    fn fall_behind(&mut self) {
+        self.catches_up = false;
+        if !self.is_behind {
+            self.is_behind = true;
+            self.publish_failure();
+        }
+    }
+
+    /// Tells everybody why writes are refused, if they are.
+    fn publish_failure(&self) {
+        let works = self.failed.is_none() && self.full.is_none();
+        let reason = self.failed.clone().or_else(|| self.full.clone());
+        let behind = self.is_behind.then(|| BEHIND.to_owned());
+        self.status.set_failure(reason.or(behind));
+        self.status.update_figures(|figures| {
+            figures.is_behind = self.is_behind;
+            figures.can_catch_up = self.is_behind && works;
+        });
     }
 
     /// Goes on after a full disk, once there is room again.
@@ -214,20 +255,25 @@ impl<W> Committer<W> {
         if self.failed.is_none() {
             return;
         }
-        match self.writer.try_heal(clock::now()) {
+        // Frames before the one that failed may be stored, and nobody has synced them.
+        let healed = self.writer.try_heal(clock::now());
+        match healed.and_then(|healed| self.writer.sync().map(|()| healed)) {
             Ok(healed) => {
                 self.failed = None;
-                self.status.set_failure(None);
-                match healed.lost {
-                    None => log::warn!("the operation log works again"),
-                    Some((first, end)) => {
-                        log::warn!(first = first.0, end = end.0;
-                            "the operation log works again; records that were not synced are \
-                             missing in it until the next snapshot of every partition");
-                        // Growth beyond all bounds: the next look begins a compaction.
-                        self.status.update_figures(|figures| figures.base_bytes = 0);
-                    }
+                self.status.count_failure();
+                if healed.lost.is_some() {
+                    self.fall_behind();
                 }
+                if self.is_behind {
+                    self.writer.uncover_all();
+                    log::warn!(
+                        "the operation log works again; it lacks records, so writes are \
+                                refused until a snapshot of every partition is made"
+                    );
+                } else {
+                    log::warn!("the operation log works again");
+                }
+                self.publish_failure();
             }
             Err(error) => log::debug!(error = error.to_string().as_str(); "log not healed yet"),
         }
@@ -249,10 +295,11 @@ impl<W> Committer<W> {
             (Some(_), None) => log::warn!("there is space on the device again"),
             _ => {}
         }
-        if self.full.is_some() != full.is_some() {
-            self.status.set_failure(full.clone());
-        }
+        let has_turned = self.full.is_some() != full.is_some();
         self.full = full;
+        if has_turned {
+            self.publish_failure();
+        }
     }
 
     /// Publishes what `INFO` says.
@@ -316,9 +363,20 @@ impl<W> Committer<W> {
         self.poisoned(result.map(|progress| progress == TrimProgress::More))
     }
 
-    /// Partitions with records that no snapshot covers.
-    pub fn uncovered(&self) -> Vec<PartitionId> {
+    /// Begins a compaction: returns the partitions with records that no snapshot covers.
+    pub fn begin_compaction(&mut self) -> Vec<PartitionId> {
+        self.catches_up = self.failed.is_none();
         self.writer.uncovered().collect()
+    }
+
+    /// Notes that those partitions have new snapshots: if nothing was dropped meanwhile, the log
+    /// lacks nothing any more.
+    pub fn end_compaction(&mut self) {
+        if self.is_behind && self.catches_up {
+            self.is_behind = false;
+            self.publish_failure();
+            log::warn!("the operation log lacks nothing any more: writes are accepted again");
+        }
     }
 
     /// Syncs and closes the log in order.
@@ -342,115 +400,4 @@ impl<W> Committer<W> {
 }
 
 #[cfg(test)]
-mod tests {
-    use distcache_recovery::memory_store::MemoryDisk;
-    use distcache_recovery::{Operation, Record, Replay, StoredValue};
-
-    use super::*;
-    use crate::config::Config;
-
-    fn replay(disk: &MemoryDisk) -> (LogWriter, u64) {
-        let mut replay = Replay::start(Box::new(disk.store()), "DIR".to_owned(), None).unwrap();
-        assert!(replay.by_ref().all(|block| block.is_ok()));
-        let (writer, report) = replay.finish().unwrap();
-        (writer, report.records)
-    }
-
-    fn committer(disk: &MemoryDisk, policy: FsyncPolicy) -> Committer<u32> {
-        let monitor = Arc::new(Monitor::new(Arc::default(), &Config::default()));
-        Committer::new(replay(disk).0, LogStatus::new(policy), monitor)
-    }
-
-    /// Hands one record over, as a shard does.
-    fn append(committer: &mut Committer<u32>, waiter: Option<u32>) -> bool {
-        let mut frame = FrameBuilder::new();
-        let operation =
-            Operation::Put { key: b"k", value: StoredValue::Integer(1), deadline: None };
-        frame.push(&Record { partition: PartitionId(5), database: 0, operation });
-        committer.status.queue(frame.len());
-        committer.append(frame, waiter)
-    }
-
-    #[test]
-    fn whoever_is_released_finds_his_records_after_a_power_cut() {
-        for policy in [FsyncPolicy::Always, FsyncPolicy::EverySecond, FsyncPolicy::No] {
-            let commit = |committer: &mut Committer<u32>| committer.commit().0;
-            for release in [commit, Committer::tick] {
-                let disk = MemoryDisk::default();
-                let mut committer = committer(&disk, policy);
-                assert!(append(&mut committer, Some(7)), "somebody waits");
-                assert_eq!(release(&mut committer), (vec![7], Ok(())));
-                let (_, records) = replay(&disk.after_power_cut(0, None));
-                assert_eq!(records, 1, "{policy:?}");
-                assert!(committer.status.is_settled());
-            }
-        }
-    }
-
-    /// Two clients' writes, in one hand-over each.
-    fn two_writes(committer: &mut Committer<u32>) {
-        for waiter in [1, 2] {
-            committer.status.wait();
-            committer.status.gather(1);
-            assert!(append(committer, Some(waiter)));
-        }
-    }
-
-    #[test]
-    fn a_slow_sync_waits_for_those_whom_the_last_one_released() {
-        let disk = MemoryDisk::default();
-        disk.set_sync_time(Duration::from_millis(20));
-        let mut committer = committer(&disk, FsyncPolicy::Always);
-        two_writes(&mut committer);
-        assert!(committer.is_due(), "nothing is known of the disk");
-        assert_eq!(committer.commit(), ((vec![1, 2], Ok(())), None));
-        committer.status.waited(2);
-
-        two_writes(&mut committer);
-        // A third one comes while the disk works.
-        committer.status.wait();
-        let (released, company) = committer.commit();
-        assert_eq!(released, (vec![1, 2], Ok(())));
-        assert!(company.is_some_and(|most| most >= Duration::from_millis(10)));
-        assert!(committer.status.is_gathering());
-        committer.status.waited(2);
-        committer.status.gather(1);
-        append(&mut committer, Some(3));
-        two_writes(&mut committer);
-        assert!(committer.is_due(), "all have come back");
-        assert_eq!(committer.commit().0, (vec![3, 1, 2], Ok(())));
-    }
-
-    fn chunk(committer: &mut Committer<u32>, partition: PartitionId) {
-        let mut chunk = FrameBuilder::new();
-        let operation =
-            Operation::Put { key: b"k", value: StoredValue::Integer(1), deadline: None };
-        chunk.push(&Record { partition, database: 0, operation });
-        committer.status.queue(chunk.len());
-        committer.write_chunk(partition, chunk);
-    }
-
-    #[test]
-    fn a_snapshot_that_lacks_a_chunk_does_not_replace_the_one_before() {
-        let disk = MemoryDisk::default();
-        let mut committer = committer(&disk, FsyncPolicy::EverySecond);
-        let (first, second) = (PartitionId(5), PartitionId(6));
-        for partition in [first, second] {
-            chunk(&mut committer, partition);
-            committer.commit_snapshot(partition, 1).unwrap();
-        }
-        // Of the next ones, as when space runs short, not all chunks are stored.
-        for (partition, stored, sent) in [(first, 0, 1), (second, 1, 2)] {
-            for _ in 0..stored {
-                chunk(&mut committer, partition);
-            }
-            let ended = committer.commit_snapshot(partition, sent);
-            assert!(matches!(ended, Err(LogError::ChunksMissing { .. })), "{ended:?}");
-        }
-        committer.close().1.unwrap();
-        assert_eq!(replay(&disk).1, 0, "no frame");
-        let mut replay = Replay::start(Box::new(disk.store()), "DIR".to_owned(), None).unwrap();
-        let records: u32 = replay.by_ref().map(|block| block.unwrap().count).sum();
-        assert_eq!(records, 2, "one of each snapshot before");
-    }
-}
+mod tests;

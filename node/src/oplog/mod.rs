@@ -38,6 +38,7 @@ struct Shared {
     gathering: AtomicBool,
     open: AtomicBool,
     failed: AtomicBool,
+    failures: AtomicU64,
     failure: Mutex<Option<String>>,
     pool: Mutex<Vec<FrameBuilder>>,
     figures: Mutex<LogFigures>,
@@ -64,6 +65,11 @@ pub struct LogFigures {
     pub sync_longest_us: u64,
     /// The last sync, in microseconds.
     pub sync_last_us: u64,
+    /// Whether records that were handed over are missing in the log, until a snapshot of every
+    /// partition is made.
+    pub is_behind: bool,
+    /// Whether that snapshot can be made now.
+    pub can_catch_up: bool,
     /// Whether partitions are being copied into snapshots.
     pub compacting: bool,
     /// When the last compaction ended, Unix seconds; 0 = never.
@@ -88,6 +94,7 @@ impl LogStatus {
             gathering: AtomicBool::new(false),
             open: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
             failure: Mutex::new(None),
             pool: Mutex::new(Vec::new()),
             figures: Mutex::new(LogFigures::default()),
@@ -203,6 +210,18 @@ impl LogStatus {
         let mut failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.failed.store(reason.is_some(), Ordering::Release);
         *failure = reason;
+    }
+
+    /// Notes that the log failed, or that it takes records again.
+    pub fn count_failure(&self) {
+        self.0.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often the log has failed and worked again: odd while it drops what is handed over.
+    /// What was handed over between two looks at the same even number was not dropped.
+    #[inline]
+    pub fn failures(&self) -> u64 {
+        self.0.failures.load(Ordering::Acquire)
     }
 
     /// The refusal for writes while the log cannot take them.

@@ -22,6 +22,8 @@ pub struct Received {
     pub index: u64,
     /// Who sent it.
     pub from: NodeId,
+    /// [`LogStatus::failures`](crate::oplog::LogStatus::failures) before it goes to the log.
+    pub log_failures: u64,
     /// Its records, of this partition only.
     pub frame: FrameBuilder,
 }
@@ -32,6 +34,9 @@ pub enum Unreceivable {
     /// The table, as far as this node knows, has no such move to it.
     #[error("no move {0} to this node is known here")]
     UnknownMove(MoveId),
+    /// The log has dropped chunks of it, or may have.
+    #[error("the log failed during move {0}")]
+    LogFailed(MoveId),
     /// Chunks are missing: the connection was lost meanwhile.
     #[error("chunk {found} of move {move_id} does not follow: {expected} would")]
     Gap {
@@ -57,6 +62,8 @@ pub struct Unreceived {
 struct Receiving {
     move_id: MoveId,
     next_index: u64,
+    /// As it was at the first chunk.
+    log_failures: u64,
 }
 
 /// What this shard has received.
@@ -86,21 +93,25 @@ impl Staging {
     /// Checks that a chunk is the next one of its move, or the first.
     ///
     /// # Errors
-    /// [`Unreceivable::Gap`]; nothing has changed.
+    /// [`Unreceivable::Gap`] and [`Unreceivable::LogFailed`]; nothing has changed.
     pub fn check(&self, received: &Received) -> Result<(), Unreceivable> {
         let Received { partition, move_id, index: found, .. } = *received;
         let known = self.receiving.get(&partition).filter(|known| known.move_id == move_id);
         let expected = known.map_or(0, |receiving| receiving.next_index);
-        match found == expected {
+        if found != expected {
+            return Err(Unreceivable::Gap { move_id, expected, found });
+        }
+        let log_failures = known.map_or(received.log_failures, |known| known.log_failures);
+        match log_failures == received.log_failures && log_failures.is_multiple_of(2) {
             true => Ok(()),
-            false => Err(Unreceivable::Gap { move_id, expected, found }),
+            false => Err(Unreceivable::LogFailed(move_id)),
         }
     }
 
     /// Applies a chunk that [`Staging::check`] has accepted. The first one of a move begins with
     /// nothing; `make` gives an empty keyspace of this shard.
     pub fn apply(&mut self, received: &Received, make: impl FnOnce() -> Keyspace) {
-        let Received { partition, move_id, index, ref frame, .. } = *received;
+        let Received { partition, move_id, index, ref frame, log_failures, .. } = *received;
         let keyspace = self.keyspace.get_or_insert_with(|| Box::new(make()));
         if index == 0 {
             drop(keyspace.detach(partition));
@@ -108,7 +119,8 @@ impl Staging {
         for record in RecordCursor::new(frame.payload(), frame.count()) {
             keyspace.apply(&record.expect("the records were checked when they came"));
         }
-        self.receiving.insert(partition, Receiving { move_id, next_index: index + 1 });
+        self.receiving
+            .insert(partition, Receiving { move_id, next_index: index + 1, log_failures });
     }
 
     /// Takes a partition out, with what was received of it; `None` if nothing was.

@@ -116,7 +116,8 @@ impl Target {
         let Chunk { partition, move_id, index, last, sync, .. } = chunk;
         let _syncing = sync.then(|| Syncing::begin(&self.beside));
         let is_synced = sync && self.node.log.is_some() && !fault::is_off("target-sync");
-        let mut received = Received { partition, move_id, index, from, frame };
+        let log_failures = self.node.log.as_ref().map_or(0, |log| log.status.failures());
+        let mut received = Received { partition, move_id, index, from, log_failures, frame };
         let shard = self.node.shard_of(partition.0 * SLOTS_PER_PARTITION);
         let begun = Ticks::now();
         let on_disk = loop {

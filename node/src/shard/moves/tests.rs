@@ -14,6 +14,7 @@ const TARGET: NodeId = NodeId(2);
 struct Node {
     keyspace: Keyspace,
     moves: ShardMoves,
+    log_failures: u64,
 }
 
 impl Node {
@@ -21,7 +22,7 @@ impl Node {
         let shard = ShardId { index: 0, count: 1 };
         let mut keyspace = Keyspace::new(shard, 2, KeyHasher::new(5));
         keyspace.journal.set_enabled(true);
-        Node { keyspace, moves: ShardMoves::new(shard) }
+        Node { keyspace, moves: ShardMoves::new(shard), log_failures: 0 }
     }
 
     fn put(&mut self, key: &str, value: &[u8]) {
@@ -50,11 +51,12 @@ impl Node {
     }
 
     fn receive(&mut self, index: u64, frame: FrameBuilder) -> Result<bool, Unreceivable> {
+        let (partition, log_failures) = (partition(), self.log_failures);
         let received =
-            Received { partition: partition(), move_id: MOVE, index, from: SOURCE, frame };
+            Received { partition, move_id: MOVE, index, from: SOURCE, log_failures, frame };
         self.moves.check(&received)?;
         let begins = self.moves.begins(&received).is_some();
-        let Node { keyspace, moves } = self;
+        let Node { keyspace, moves, .. } = self;
         moves.staging.apply(&received, || keyspace.twin());
         Ok(begins)
     }
@@ -163,6 +165,19 @@ fn chunks_that_do_not_follow_each_other_are_refused() {
         assert_eq!(target.receive(found, frame()), Err(gap));
     }
     assert_eq!(target.receive(1, frame()), Ok(false));
+}
+
+#[test]
+fn a_move_ends_if_the_log_may_have_dropped_some_of_it() {
+    for (first, second) in [(0, 1), (0, 2), (1, 1), (2, 3)] {
+        let (mut source, mut target) = begun();
+        let mut frame = || source.next_chunk(false).unwrap().frame;
+        target.log_failures = first;
+        let begun = target.receive(0, frame());
+        target.log_failures = second;
+        let outcome = begun.and_then(|_| target.receive(1, frame()));
+        assert_eq!(outcome, Err(Unreceivable::LogFailed(MOVE)), "{first}, {second}");
+    }
 }
 
 #[test]
