@@ -8,6 +8,7 @@
 //!
 //! It runs as a task of its own: the shards must be released even if the client is gone.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use distcache_protocol::resp::{ReplyBuffer, RespVersion};
@@ -72,12 +73,12 @@ async fn on_keys(
         unreachable!("only commands that run on keys are coordinated")
     };
     let mut wanted: Vec<Vec<Vec<u8>>> = vec![Vec::new(); node.shards.len()];
+    let mut named = HashSet::new();
     for index in command.spec.keys.indices(args.len()) {
         let key = args.at(index);
         let shard = ShardId::owner_of(slot_of(key), node.shards.len() as u16);
-        let keys = &mut wanted[shard as usize];
-        if !keys.iter().any(|other| other == key) {
-            keys.push(key.to_vec());
+        if named.insert(key) {
+            wanted[shard as usize].push(key.to_vec());
         }
     }
     let values = !command.spec.flags.has(Flags::KEYS_ONLY);

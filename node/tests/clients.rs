@@ -1,0 +1,25 @@
+//! Clients that ask for much at once, that leave in the middle, and that say all in one packet.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test")]
+
+mod support;
+
+use support::server::Server;
+use support::wire::{Request, Tree};
+
+fn request(words: &[&str]) -> Request {
+    words.iter().map(|word| word.as_bytes().to_vec()).collect()
+}
+
+/// Each key was compared with all before it, which took minutes.
+#[test]
+fn a_command_with_very_many_keys_on_several_shards_is_run_at_once() {
+    let node = Server::node(&["--shards", "2"]);
+    let mut wire = node.connect();
+    assert_eq!(wire.call(&["MSET", "key:7", "a", "key:8", "b"]).raw, b"+OK\r\n");
+    let mut del = request(&["DEL"]);
+    del.extend((0..300_000).map(|at| format!("key:{at}").into_bytes()));
+    // What is named twice is there once.
+    del.push(b"key:7".to_vec());
+    assert_eq!(wire.try_call(&del).unwrap().tree, Tree::Integer(2));
+}
