@@ -481,7 +481,7 @@ impl Connection {
     #[inline]
     async fn add_reply(&mut self, batch: &Batch, index: usize) {
         let (routed, start) = batch.replied(index);
-        let reply = &batch.replies.as_bytes()[start..batch.ends[index] as usize];
+        let reply = &batch.replies.as_bytes()[start..batch.ends[index]];
         if reply.is_empty() {
             self.answer_refused(routed.command, routed.args(&batch.requests)).await;
         } else {

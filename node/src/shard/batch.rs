@@ -107,7 +107,7 @@ pub struct Batch {
     pub replies: ReplyBuffer,
     /// Where each of those replies ends. An empty one is that of a command whose keys this node
     /// does not serve (any more): it was not executed.
-    pub ends: Vec<u32>,
+    pub ends: Vec<usize>,
     /// Whether there is an empty reply.
     pub refused: bool,
 }
@@ -121,7 +121,7 @@ impl Batch {
     /// The command whose reply is number `index` of those there are, and where it begins.
     pub fn replied(&self, index: usize) -> (Routed, usize) {
         let first = self.executed - self.ends.len();
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
         (self.commands[first + index], start)
     }
 
@@ -169,14 +169,14 @@ impl Batch {
         let first = self.executed - self.ends.len();
         let mut start = 0;
         for (routed, end) in self.commands[first..].iter().zip(&mut self.ends) {
-            let reply = &replies.as_bytes()[start..*end as usize];
-            start = *end as usize;
+            let reply = &replies.as_bytes()[start..*end];
+            start = *end;
             if !reply.is_empty() && routed.command.spec.flags.has(Flags::WRITE) {
                 self.replies.error(error);
             } else {
                 self.replies.raw(reply);
             }
-            *end = self.replies.len() as u32;
+            *end = self.replies.len();
         }
     }
 
@@ -200,5 +200,24 @@ impl Batch {
         self.replies.truncate(0);
         self.replies.set_version(version);
         std::mem::take(&mut self.requests).into_inner()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::TABLE;
+
+    #[test]
+    fn a_reply_is_found_behind_more_than_4_gib_of_others() {
+        let mut batch = Batch::default();
+        let command = TABLE.find(b"GET").unwrap();
+        (0..3).for_each(|at| batch.push(command, 2 * at..2 * at + 2));
+        let first = u32::MAX as usize + 6;
+        batch.ends = vec![first, first + 5];
+        batch.executed = 2;
+        assert_eq!(batch.replied(0).1, 0);
+        let (routed, start) = batch.replied(1);
+        assert_eq!((routed.first, start), (2, first));
     }
 }

@@ -211,7 +211,7 @@ impl ShardState {
                 self.warm(std::iter::once(&mut *batch), WARMED_COMMANDS);
             }
             if !self.serves(batch.next_keys()) {
-                batch.ends.push(batch.replies.len() as u32);
+                batch.ends.push(batch.replies.len());
                 batch.executed += 1;
                 batch.refused = true;
                 continue;
@@ -222,7 +222,7 @@ impl ShardState {
             let args = routed.args(&batch.requests);
             self.keyspace.expect(batch.hints.get(batch.executed).copied());
             let is_run = self.run(routed.command, args, &mut batch.replies);
-            batch.ends.push(batch.replies.len() as u32);
+            batch.ends.push(batch.replies.len());
             batch.executed += 1;
             if !is_run {
                 continue;
@@ -382,9 +382,9 @@ mod tests {
         state.begin_turn(std::iter::once(&mut batch));
         state.execute(&mut batch, |_, _| false);
         let mut start = 0;
-        let reply = |end: &u32| {
-            let reply = &batch.replies.as_bytes()[start..*end as usize];
-            start = *end as usize;
+        let reply = |end: &usize| {
+            let reply = &batch.replies.as_bytes()[start..*end];
+            start = *end;
             String::from_utf8_lossy(reply).trim_end().to_owned()
         };
         let replies: Vec<String> = batch.ends.iter().map(reply).collect();

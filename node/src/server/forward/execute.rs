@@ -195,7 +195,7 @@ impl Turn {
         let mut batch = self.lanes[shard].slot.receive().await?;
         for index in 0..batch.ends.len() {
             let (routed, start) = batch.replied(index);
-            let reply = &batch.replies.as_bytes()[start..batch.ends[index] as usize];
+            let reply = &batch.replies.as_bytes()[start..batch.ends[index]];
             if !reply.is_empty() {
                 self.lanes[shard].replies.push(reply);
                 continue;
