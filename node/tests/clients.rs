@@ -23,3 +23,22 @@ fn a_command_with_very_many_keys_on_several_shards_is_run_at_once() {
     del.push(b"key:7".to_vec());
     assert_eq!(wire.try_call(&del).unwrap().tree, Tree::Integer(2));
 }
+
+/// They were collected until all of the turn's commands had been run.
+#[test]
+fn replies_of_commands_on_several_shards_are_written_as_they_come() {
+    const COMMANDS: usize = 32;
+    let node = Server::node(&["--shards", "2"]);
+    let mut wire = node.connect();
+    let value = "x".repeat(512 << 10);
+    let keys = ["a", "b", "c", "d"];
+    keys.iter().for_each(|key| assert_eq!(wire.call(&["SET", key, &value]).raw, b"+OK\r\n"));
+    let limit = ["CONFIG", "SET", "client-output-buffer-limit", "normal 16mb 0 0"];
+    assert_eq!(wire.call(&limit).raw, b"+OK\r\n");
+    let mget = request(&["MGET", "a", "b", "c", "d"]);
+    wire.send(&vec![mget; COMMANDS]).unwrap();
+    for at in 0..COMMANDS {
+        let Tree::Array(values) = wire.read().unwrap().tree else { panic!("reply {at}") };
+        assert!(values.iter().all(|found| *found == Tree::Bulk(value.clone().into_bytes())));
+    }
+}

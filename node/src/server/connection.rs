@@ -3,6 +3,8 @@
 //! A plain task on the arbiter of some shard. It reads all the bytes there are, sends each shard
 //! one message with all its commands of this turn, and writes all replies with one call.
 
+mod answers;
+
 use std::future::poll_fn;
 use std::io;
 use std::ops::Range;
@@ -13,11 +15,10 @@ use std::task::Poll;
 use distcache_protocol::error::ProtocolError;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
 
-use super::arrival;
 use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
 use super::forward::outgoing::Outgoing;
-use super::forward::{self, ForwardError, follow, spread};
+use super::forward::{follow, spread};
 use super::input;
 use super::listen::Access;
 use super::session::{Replies, Session};
@@ -26,8 +27,10 @@ use super::socket::Socket;
 use crate::actors::shard::{Execute, ReplySlot, Stopped};
 use crate::clock::Ticks;
 use crate::cluster::table::NodeId;
-use crate::command::{Args, Command, CommandError, Flags, Run};
-use crate::limits::{BATCH_COMMANDS_MAX, READ_BUFFER_BYTES, REPLY_BUFFER_KEPT_BYTES};
+use crate::command::{Command, CommandError, Flags, Run};
+use crate::limits::{
+    BATCH_COMMANDS_MAX, BATCH_REPLY_BYTES_MAX, READ_BUFFER_BYTES, REPLY_BUFFER_KEPT_BYTES,
+};
 use crate::shard::batch::{Batch, Requests, Source};
 
 /// A connection and all that belongs to it.
@@ -266,6 +269,7 @@ impl Connection {
                 Ok((command, route)) => {
                     self.run_batches().await?;
                     self.run_here(command, request, route == Route::ManyNodes).await?;
+                    self.flush_many().await?;
                 }
                 Err(error) => {
                     self.run_batches().await?;
@@ -384,6 +388,7 @@ impl Connection {
             if batch.refused {
                 for index in 0..batch.ends.len() {
                     self.add_reply(&batch, index).await;
+                    self.flush_many().await?;
                 }
             } else if self.output.is_empty() {
                 std::mem::swap(&mut self.output, &mut batch.replies);
@@ -418,6 +423,7 @@ impl Connection {
         for shard in order.iter().map(|&shard| shard as usize) {
             if shard >= self.lanes.len() {
                 self.add_outgoing_reply(shard - self.lanes.len(), &input).await;
+                self.flush_many().await?;
                 continue;
             }
             let mut batch = match self.lanes[shard].batch.take() {
@@ -434,6 +440,7 @@ impl Connection {
             self.add_reply(&batch, taken[shard]).await;
             taken[shard] += 1;
             self.lanes[shard].batch = Some(batch);
+            self.flush_many().await?;
         }
         for shard in 0..self.lanes.len() {
             if let Some(batch) = self.lanes[shard].batch.take_if(|batch| !batch.is_empty()) {
@@ -457,71 +464,6 @@ impl Connection {
         let args = self.input.request(request.clone());
         let target = self.outgoing.push(node, origin, (command, request), args);
         self.order.push((self.lanes.len() + target) as u16);
-    }
-
-    /// Adds the next reply of another node to the output.
-    async fn add_outgoing_reply(&mut self, target: usize, input: &Requests) {
-        let ((command, request), reply) = self.outgoing.next(target).await;
-        match reply {
-            Ok(reply) if !forward::is_refusal(reply) => self.output.raw(reply),
-            // One by one: of a batch that is too long, others may be short enough.
-            Ok(_) | Err(ForwardError::NotSent(_) | ForwardError::Unsendable(_)) => {
-                let args = input.request(request);
-                follow(&mut self.session, command, args, &mut self.output).await;
-            }
-            Err(error) => {
-                let error = forward::failure(&error);
-                self.session.node.errors.count(&error);
-                error.write(&mut self.output);
-            }
-        }
-    }
-
-    /// Adds one of a batch's replies to the output.
-    #[inline]
-    async fn add_reply(&mut self, batch: &Batch, index: usize) {
-        let (routed, start) = batch.replied(index);
-        let reply = &batch.replies.as_bytes()[start..batch.ends[index]];
-        if reply.is_empty() {
-            self.answer_refused(routed.command, routed.args(&batch.requests)).await;
-        } else {
-            self.output.raw(reply);
-        }
-    }
-
-    /// Answers a command that is not run here, unless its keys are about to come here.
-    #[cold]
-    async fn answer_unadmitted(&mut self, request: Range<usize>, error: CommandError) {
-        let args = self.input.request(request);
-        let result = match arrival::awaited(&self.session, args) {
-            Some(command) => {
-                arrival::wait(&mut self.session, command, args, &mut self.output).await
-            }
-            None => Err(error),
-        };
-        if let Err(error) = result {
-            self.session.node.errors.count(&error);
-            error.write(&mut self.output);
-        }
-    }
-
-    /// Answers a command that a shard has refused since its keys are not served here (any more).
-    #[cold]
-    async fn answer_refused(&mut self, command: Command, args: Args<'_>) {
-        if self.session.access == Access::Any && self.session.node.cluster.forward().is_some() {
-            return follow(&mut self.session, command, args, &mut self.output).await;
-        }
-        let mut error = slots::refused(&mut self.session, command, args);
-        if error == slots::try_again() {
-            match arrival::wait(&mut self.session, command, args, &mut self.output).await {
-                Ok(()) => return,
-                Err(last) => error = last,
-            }
-        } else {
-            self.session.node.commands.rejected(command.index);
-        }
-        self.session.node.errors.count(&error);
-        error.write(&mut self.output);
     }
 
     /// Takes a batch and its requests back, once all its commands are executed.
@@ -551,6 +493,15 @@ impl Connection {
             return Ok(());
         }
         self.write().await
+    }
+
+    /// Writes the replies so far if they are many: what a turn collects is bounded, whoever has
+    /// run its commands.
+    async fn flush_many(&mut self) -> io::Result<()> {
+        if self.output.len() < BATCH_REPLY_BYTES_MAX {
+            return Ok(());
+        }
+        self.flush().await
     }
 
     async fn write(&mut self) -> io::Result<()> {
