@@ -42,3 +42,26 @@ fn replies_of_commands_on_several_shards_are_written_as_they_come() {
         assert!(values.iter().all(|found| *found == Tree::Bulk(value.clone().into_bytes())));
     }
 }
+
+/// The limits of before the password were those of all that came in the same packet.
+#[test]
+fn what_comes_right_behind_the_password_may_be_large() {
+    let node = Server::node(&[]);
+    let mut admin = node.connect();
+    assert_eq!(admin.call(&["CONFIG", "SET", "requirepass", "secret"]).raw, b"+OK\r\n");
+    let mut wire = node.connect();
+    let mut mset = request(&["MSET"]);
+    mset.extend((0..40).map(|at| format!("{at}").into_bytes()));
+    let large = "x".repeat(20 << 10);
+    let requests = [request(&["AUTH", "secret"]), mset, request(&["SET", "large", &large])];
+    wire.send(&requests).unwrap();
+    for _ in requests {
+        assert_eq!(wire.read().unwrap().raw, b"+OK\r\n");
+    }
+    // Not behind a wrong one.
+    let mut greedy = node.connect();
+    greedy.send_raw(b"AUTH wrong\r\n*1000\r\n").unwrap();
+    let answer = String::from_utf8(greedy.read_to_close().unwrap()).unwrap();
+    assert!(answer.starts_with("-WRONGPASS"), "{answer}");
+    assert!(answer.ends_with("Protocol error: unauthenticated multibulk length\r\n"), "{answer}");
+}

@@ -218,10 +218,12 @@ impl Connection {
             bulk_bytes_max: self.session.config.proto_bulk_max_bytes,
             authenticated: self.session.authenticated,
         };
+        // What comes behind a password is read once that is known to be right.
+        let most = if limits.authenticated { BATCH_COMMANDS_MAX } else { 1 };
         self.ends.clear();
         let Requests { bytes, args } = &mut self.input;
         let mut base = 0;
-        while self.ends.len() < BATCH_COMMANDS_MAX {
+        while self.ends.len() < most {
             match self.decoder.decode(bytes, base, args, &limits) {
                 Ok(Decoded::Request { consumed }) => {
                     base += consumed;
