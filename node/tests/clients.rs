@@ -65,3 +65,11 @@ fn what_comes_right_behind_the_password_may_be_large() {
     assert!(answer.starts_with("-WRONGPASS"), "{answer}");
     assert!(answer.ends_with("Protocol error: unauthenticated multibulk length\r\n"), "{answer}");
 }
+
+#[test]
+fn what_comes_behind_quit_is_not_looked_at() {
+    let node = Server::node(&[]);
+    let mut wire = node.connect();
+    wire.send_raw(b"QUIT\r\n*x\r\n").unwrap();
+    assert_eq!(wire.read_to_close().unwrap(), b"+OK\r\n");
+}

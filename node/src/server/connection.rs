@@ -204,7 +204,10 @@ impl Connection {
             self.execute().await?;
             input::forget(&mut self.input, consumed);
         }
-        if let Err(error) = &outcome {
+        // What comes behind `QUIT` is not looked at.
+        if let Err(error) = outcome.as_ref()
+            && !self.session.closing
+        {
             self.output.error(&format!("ERR {error}"));
             self.session.closing = true;
         }
