@@ -220,8 +220,9 @@ impl ShardMoves {
         Ok(())
     }
 
-    /// Returns the next piece of a move's stream. It may be empty. `is_frozen` says that commands
-    /// on the partition wait, and that none is under way.
+    /// Returns the next piece of a move's stream. It may be empty. `is_frozen` says whether
+    /// commands on the partition wait, and none is under way; it is asked only if there is such a
+    /// move.
     ///
     /// # Errors
     /// [`Ungivable`].
@@ -230,11 +231,12 @@ impl ShardMoves {
         keyspace: &mut Keyspace,
         partition: PartitionId,
         move_id: MoveId,
-        is_frozen: bool,
+        is_frozen: impl FnOnce() -> bool,
         empty: FrameBuilder,
     ) -> Result<GivenChunk, Ungivable> {
         let giving = self.giving.get_mut(&partition).filter(|giving| giving.move_id == move_id);
         let giving = giving.ok_or(Ungivable::NoSuchMove(move_id))?;
+        let is_frozen = is_frozen();
         match keyspace.copy_slice(giving.copy) {
             CopyProgress::Restarted => return Err(Ungivable::Void(move_id)),
             CopyProgress::More => {}

@@ -94,11 +94,15 @@ impl Shard {
 
     fn next_chunk(&mut self, message: &NextChunk) -> Result<GivenChunk, Ungivable> {
         let NextChunk { partition, move_id, freeze } = *message;
-        if freeze == Freeze::Yes && !fault::is_off("freeze") {
-            self.holds.freeze(partition);
-        }
-        // A coordinator's records may be in the log and not here yet.
-        let is_frozen = freeze == Freeze::Yes && !self.holds.touches(partition);
+        let holds = &mut self.holds;
+        // Not if the move has ended meanwhile: nothing would thaw the partition.
+        let is_frozen = || {
+            if freeze == Freeze::Yes && !fault::is_off("freeze") {
+                holds.freeze(partition);
+            }
+            // A coordinator's records may be in the log and not here yet.
+            freeze == Freeze::Yes && !holds.touches(partition)
+        };
         let empty = match &self.log {
             Some(log) => log.status.pooled_frame(),
             None => Default::default(),

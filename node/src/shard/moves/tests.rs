@@ -47,7 +47,7 @@ impl Node {
 
     fn next_chunk(&mut self, is_frozen: bool) -> Result<GivenChunk, Ungivable> {
         let empty = FrameBuilder::default();
-        self.moves.next_chunk(&mut self.keyspace, partition(), MOVE, is_frozen, empty)
+        self.moves.next_chunk(&mut self.keyspace, partition(), MOVE, || is_frozen, empty)
     }
 
     fn receive(&mut self, index: u64, frame: FrameBuilder) -> Result<bool, Unreceivable> {
@@ -153,6 +153,16 @@ fn a_move_that_is_cancelled_leaves_the_source_as_it_was_and_nothing_at_the_targe
     assert_eq!(followed.dropped[0].size.keys, 2000);
     assert_eq!(target.logged(), ["move-out"]);
     assert_eq!(target.receive(9, FrameBuilder::default()), Err(Unreceivable::UnknownMove(MOVE)));
+}
+
+#[test]
+fn a_chunk_asked_for_when_the_move_has_ended_freezes_nothing() {
+    let (mut source, _) = begun();
+    assert_eq!(source.follow(got(0), SOURCE, SOURCE).thawed, [partition()]);
+    let Node { keyspace, moves } = &mut source;
+    let freeze = || unreachable!("nobody would thaw the partition");
+    let late = moves.next_chunk(keyspace, partition(), MOVE, freeze, FrameBuilder::default());
+    assert_eq!(late.err(), Some(Ungivable::NoSuchMove(MOVE)));
 }
 
 #[test]
