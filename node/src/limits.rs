@@ -18,6 +18,10 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes handed over and not stored yet below which they go on; copies wait for this too.
 pub const LOG_QUEUE_BYTES_RESUME: usize = 8 * 1024 * 1024;
 
+/// Bytes of records after which a shard hands over before it executes the next command: with those
+/// of the largest one, they still fit into a frame.
+pub const JOURNAL_BYTES_MAX: usize = 512 * 1024;
+
 /// How long records stay in a shard before they go to the log, where nothing waits for them.
 pub const HAND_OVER_AFTER: Duration = Duration::from_millis(5);
 

@@ -23,11 +23,13 @@ use crate::limits::{
     EXPIRY_PAUSE, EXPIRY_PAUSE_BUSY, HAND_OVER_AFTER, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_BYTES_RESUME,
     SHARD_MAILBOX,
 };
+use crate::oplog::LogStatus;
 use crate::oplog::load::LoadBlock;
 use crate::server::slots::try_again;
-use crate::shard::ShardState;
+use crate::shard::batch::Batch;
 use crate::shard::holds::{Held, Holds, Ticket, Wanted};
 pub use crate::shard::moves::GivenChunk;
+use crate::shard::{Paused, ShardState};
 use copying::CopyJob;
 pub use handle::{ShardHandle, Stopped};
 pub use inbox::{Execute, Inbox, Reply, ReplySlot};
@@ -139,29 +141,51 @@ impl Shard {
         }
         self.state.begin_turn(turn.iter_mut().map(|execute| &mut *execute.batch));
         for execute in turn.drain(..) {
-            self.execute(execute);
+            self.execute(execute, context);
         }
         self.throttle();
         self.after_turn(context);
     }
 
-    fn execute(&mut self, execute: Execute) {
+    fn execute(&mut self, execute: Execute, context: &mut Context<Self>) {
         let Execute { mut batch, reply } = execute;
-        if self.holds.is_idle() {
-            self.state.execute(&mut batch, |_, _| false);
-        } else {
-            let holds = &self.holds;
-            self.state.execute(&mut batch, |keyspace, batch| holds.blocks(keyspace, batch));
-            if batch.is_blocked() {
-                return self.holds.waiting.push_back(Parked::Execute(Execute { batch, reply }));
-            }
+        if self.execute_batch(&mut batch, context) == Paused::Blocked {
+            return self.holds.waiting.push_back(Parked::Execute(Execute { batch, reply }));
         }
         match &self.log {
             Some(log) if self.must_wait(log) => {
                 log.status.wait();
                 self.waiting.push(Execute { batch, reply });
             }
-            _ => reply.send(batch),
+            log => {
+                if let Some(log) = log {
+                    fail_dropped(&mut batch, &log.status);
+                }
+                reply.send(batch);
+            }
+        }
+    }
+
+    /// Executes a batch until its replies go out, or it must wait.
+    fn execute_batch(&mut self, batch: &mut Batch, context: &mut Context<Self>) -> Paused {
+        loop {
+            let holds = &self.holds;
+            let paused = match holds.is_idle() {
+                true => self.state.execute(batch, |_, _| false),
+                false => self.state.execute(batch, |keyspace, batch| holds.blocks(keyspace, batch)),
+            };
+            if !matches!(paused, Paused::Journal | Paused::Blocked) {
+                return paused;
+            }
+            if let Some(log) = &self.log
+                && !batch.ends.is_empty()
+            {
+                batch.log_failures.get_or_insert(log.status.failures());
+            }
+            if paused == Paused::Blocked {
+                return paused;
+            }
+            self.hand_over(context);
         }
     }
 
@@ -229,7 +253,7 @@ impl Shard {
                 // The disk first: it works while the replies are sent.
                 shard.run_turn(context);
                 shard.hand_over(context);
-                release(replies, result.unwrap_or_else(|_| Err(Stopped.to_string())));
+                release(replies, result.unwrap_or_else(|_| Err(Stopped.to_string())), &status);
             };
             self.commits_under_way += 1;
             context.spawn(synced.into_actor(self).map(release));
@@ -306,12 +330,22 @@ impl Shard {
 }
 
 /// Sends replies whose effects are on disk; if they are not, writes are answered with the error.
-fn release(replies: Vec<Execute>, result: Result<(), String>) {
+fn release(replies: Vec<Execute>, result: Result<(), String>, status: &LogStatus) {
     for Execute { mut batch, reply } in replies {
-        if let Err(reason) = &result {
-            batch.fail_writes(&crate::oplog::misconf(reason));
+        match &result {
+            Ok(()) => fail_dropped(&mut batch, status),
+            Err(reason) => batch.fail_writes(&crate::oplog::misconf(reason)),
         }
         reply.send(batch);
+    }
+}
+
+/// Answers a batch's writes with an error under `always` if their records went to the log ahead
+/// of the replies, and it may have dropped them.
+fn fail_dropped(batch: &mut Batch, status: &LogStatus) {
+    let Some(failures) = batch.log_failures.take() else { return };
+    if failures != status.failures() && status.policy() == FsyncPolicy::Always {
+        batch.fail_writes(&crate::oplog::misconf("the log failed meanwhile"));
     }
 }
 
@@ -391,5 +425,35 @@ impl<R: Send + 'static> Handler<Visit<R>> for Shard {
         let result = (message.visit)(&mut self.state);
         self.after_turn(context);
         actix::MessageResult(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::TABLE;
+
+    /// A batch with a write that is executed, and whose record went to the log ahead of it.
+    fn parked(status: &LogStatus) -> Batch {
+        let mut batch = Batch::default();
+        batch.push(TABLE.find(b"set").unwrap(), 0..3);
+        batch.replies.raw(b"+OK\r\n");
+        batch.ends.push(batch.replies.len());
+        batch.executed = 1;
+        batch.log_failures = Some(status.failures());
+        batch
+    }
+
+    #[test]
+    fn a_write_whose_record_may_be_dropped_is_not_acknowledged() {
+        let status = LogStatus::new(FsyncPolicy::Always);
+        let mut kept = parked(&status);
+        fail_dropped(&mut kept, &status);
+        assert_eq!(kept.replies.as_bytes(), b"+OK\r\n");
+
+        let mut dropped = parked(&status);
+        status.count_failure();
+        fail_dropped(&mut dropped, &status);
+        assert!(dropped.replies.as_bytes().starts_with(b"-MISCONF"));
     }
 }

@@ -8,7 +8,7 @@ use distcache_protocol::resp::{ArgRange, ReplyBuffer, RespVersion};
 use crate::command::{Args, Command, Flags, Keys};
 use crate::keyspace::Keyspace;
 use crate::keyspace::warm::Hint;
-use crate::limits::{BATCH_REPLY_BYTES_MAX, REPLY_BUFFER_KEPT_BYTES};
+use crate::limits::REPLY_BUFFER_KEPT_BYTES;
 
 /// What a connection has read.
 #[derive(Debug, Default)]
@@ -110,6 +110,9 @@ pub struct Batch {
     pub ends: Vec<usize>,
     /// Whether there is an empty reply.
     pub refused: bool,
+    /// [`LogStatus::failures`](crate::oplog::LogStatus::failures) when the first records behind
+    /// these replies went to the log without them.
+    pub log_failures: Option<u64>,
 }
 
 impl Batch {
@@ -136,11 +139,6 @@ impl Batch {
     /// Whether all commands are executed.
     pub fn is_done(&self) -> bool {
         self.executed == self.commands.len()
-    }
-
-    /// Whether execution ended before the next command because that must wait.
-    pub fn is_blocked(&self) -> bool {
-        !self.is_done() && self.replies.len() < BATCH_REPLY_BYTES_MAX
     }
 
     /// Finds out where the first keys of the next commands live, of `most` at most that have no
@@ -185,6 +183,7 @@ impl Batch {
         self.replies.truncate(0);
         self.ends.clear();
         self.refused = false;
+        self.log_failures = None;
     }
 
     /// Empties the batch for its next use; returns the requests, unless others share them.

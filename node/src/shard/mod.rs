@@ -30,7 +30,7 @@ use crate::command::{Args, Command, CommandError, Flags, Run, TABLE};
 use crate::keyspace::expiry::ExpirySlice;
 use crate::keyspace::warm::Hint;
 use crate::keyspace::{Keyspace, KeyspaceStats};
-use crate::limits::{BATCH_REPLY_BYTES_MAX, WARMED_COMMANDS};
+use crate::limits::{BATCH_REPLY_BYTES_MAX, JOURNAL_BYTES_MAX, WARMED_COMMANDS};
 use crate::monitor::Monitor;
 use crate::monitor::histogram::Histogram;
 use crate::oplog::LogStatus;
@@ -55,6 +55,19 @@ pub struct CommandStats {
     pub failed: u64,
     /// How its times are distributed.
     pub times: Histogram,
+}
+
+/// Why a shard has stopped executing a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paused {
+    /// All its commands are executed.
+    Done,
+    /// Its replies are large enough to be written first.
+    Replies,
+    /// The journal is large enough to be handed over first.
+    Journal,
+    /// The next command must wait for the end of a hold.
+    Blocked,
 }
 
 /// What a shard owns.
@@ -196,15 +209,24 @@ impl ShardState {
     }
 
     /// Executes the commands of a batch that have not been executed yet, but for those whose keys
-    /// this node does not serve, which get an empty reply; until all are done, or
-    /// the replies are large enough to be written first, or `blocked` says that the next one
-    /// must wait.
-    pub fn execute(&mut self, batch: &mut Batch, blocked: impl Fn(&Keyspace, &Batch) -> bool) {
+    /// this node does not serve, which get an empty reply; until all are done or something else
+    /// must come first. `blocked` says whether the next one must wait.
+    pub fn execute(
+        &mut self,
+        batch: &mut Batch,
+        blocked: impl Fn(&Keyspace, &Batch) -> bool,
+    ) -> Paused {
         self.keyspace.begin(self.now, batch.database);
         self.keyspace.set_touching(batch.touching);
         let slow = self.monitor.as_ref().map_or(u64::MAX, |monitor| monitor.threshold());
+        let mut paused = Paused::Done;
         while let Some(&routed) = batch.commands.get(batch.executed) {
             if batch.replies.len() >= BATCH_REPLY_BYTES_MAX {
+                paused = Paused::Replies;
+                break;
+            }
+            if self.keyspace.journal.len() >= JOURNAL_BYTES_MAX {
+                paused = Paused::Journal;
                 break;
             }
             if batch.executed >= batch.hints.len() {
@@ -217,6 +239,7 @@ impl ShardState {
                 continue;
             }
             if blocked(&self.keyspace, batch) {
+                paused = Paused::Blocked;
                 break;
             }
             let args = routed.args(&batch.requests);
@@ -234,6 +257,7 @@ impl ShardState {
         }
         self.keyspace.expect(None);
         self.publish_memory();
+        paused
     }
 
     /// Runs a command, or refuses it, which is no run. Returns whether it was run.
@@ -409,14 +433,35 @@ mod tests {
         table
     }
 
+    fn state() -> ShardState {
+        let config = Arc::new(LiveConfig::new(RawConfig::default(), None).unwrap());
+        let gate = MemoryGate::new(Arc::new(MemoryUsage::new(1)), 0, config);
+        let keyspace = Keyspace::new(ShardId { index: 0, count: 1 }, 1, KeyHasher::new(1));
+        ShardState::new(keyspace, gate, None)
+    }
+
+    #[test]
+    fn a_journal_that_has_grown_is_handed_over_between_commands() {
+        let mut state = state();
+        state.keyspace.journal.set_enabled(true);
+        let set = format!("SET k {}", "v".repeat(60_000));
+        let mut batch = batch(&[&*set; 30]);
+        state.begin_turn(std::iter::once(&mut batch));
+        let mut handed_over = 0;
+        while state.execute(&mut batch, |_, _| false) == Paused::Journal {
+            let frame = state.keyspace.journal.take(Default::default());
+            assert!((JOURNAL_BYTES_MAX..JOURNAL_BYTES_MAX + 61_000).contains(&frame.len()));
+            handed_over += 1;
+        }
+        assert!(batch.is_done());
+        assert_eq!((handed_over, batch.ends.len()), (3, 30));
+    }
+
     #[test]
     fn what_is_served_elsewhere_is_not_executed() {
         let view = |owner| ClusterView::new(NodeId(1), table(NodeId(owner)), true);
         let cluster = Cluster::new(view(1));
-        let config = Arc::new(LiveConfig::new(RawConfig::default(), None).unwrap());
-        let gate = MemoryGate::new(Arc::new(MemoryUsage::new(1)), 0, config);
-        let keyspace = Keyspace::new(ShardId { index: 0, count: 1 }, 1, KeyHasher::new(1));
-        let mut state = ShardState::new(keyspace, gate, None);
+        let mut state = state();
         state.set_ownership(cluster.ownership().clone());
 
         assert_eq!(execute(&mut state, &["INCR a", "INCR b", "INCR a"]), [":1", ":1", ":2"]);

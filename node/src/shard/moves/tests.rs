@@ -159,7 +159,7 @@ fn a_move_that_is_cancelled_leaves_the_source_as_it_was_and_nothing_at_the_targe
 fn a_chunk_asked_for_when_the_move_has_ended_freezes_nothing() {
     let (mut source, _) = begun();
     assert_eq!(source.follow(got(0), SOURCE, SOURCE).thawed, [partition()]);
-    let Node { keyspace, moves } = &mut source;
+    let Node { keyspace, moves, .. } = &mut source;
     let freeze = || unreachable!("nobody would thaw the partition");
     let late = moves.next_chunk(keyspace, partition(), MOVE, freeze, FrameBuilder::default());
     assert_eq!(late.err(), Some(Ungivable::NoSuchMove(MOVE)));
