@@ -171,6 +171,10 @@ pub const MOVE_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Partitions of a node that are frozen at a time.
 pub const MOVES_FROZEN_MAX: usize = 2;
 
+/// How long a partition whose copy is through waits for its turn to be frozen before the next
+/// chunk is taken.
+pub const MOVES_TURN_WAIT_MAX: Duration = Duration::from_millis(20);
+
 /// How long a copy rests, before each of its chunks, while another partition of the node is frozen.
 pub const MOVES_REST_FROZEN_MAX: Duration = Duration::from_millis(20);
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::cluster::table::{
 use crate::keyspace::SLOTS_PER_PARTITION;
 use crate::limits::{
     MOVE_CANCEL_TIMEOUT, MOVE_CHUNK_TIMEOUT, MOVE_REQUEST_BYTES_MAX, MOVE_SWITCH_TIMEOUT,
-    MOVE_WINDOW_BYTES, MOVES_FROZEN_MAX, MOVES_REST_FROZEN_MAX,
+    MOVE_WINDOW_BYTES, MOVES_FROZEN_MAX, MOVES_REST_FROZEN_MAX, MOVES_TURN_WAIT_MAX,
 };
 use crate::node::Node;
 use crate::shard::moves::Freeze;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, Semaphore, watch};
 
 /// A partition that this node is to give to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,15 +167,17 @@ impl Source {
         let shard = self.node.shard_of(partition.0 * SLOTS_PER_PARTITION).clone();
         let mut stream = Stream::new(&self.bus, giving);
         shard.give(partition, move_id).await.map_err(of_shard)?;
-        let (mut freeze, mut permit) = (Freeze::No, None);
+        let (mut freeze, mut permit, mut is_through) = (Freeze::No, None, false);
+        let mut turn = pin!(self.freezing.acquire());
         // Until the move is decided, or given up.
         let mut _frozen = None;
         loop {
-            if permit.is_none() {
+            if !is_through {
                 self.rest().await;
             }
             let chunk = shard.next_chunk(partition, move_id, freeze).await.map_err(of_shard)?;
-            let GivenChunk { frame, is_through, is_drained } = chunk;
+            let GivenChunk { frame, is_drained, .. } = chunk;
+            is_through = chunk.is_through;
             figures.bytes += frame.len() as u64;
             self.node.cluster.moves.set_sent(partition, Some(figures.bytes));
             if is_drained {
@@ -190,10 +192,12 @@ impl Source {
             }
             if is_through && freeze == Freeze::No {
                 if permit.is_none() {
-                    permit = self.freezing.acquire().await.ok();
-                    stream.begin_tail().await?;
-                    // Nearly all is on disk then, and clients wait for the rest only.
-                    stream.send(&FrameBuilder::default(), Ask::Synced).await?;
+                    permit = within_a_turn(turn.as_mut()).await;
+                    if permit.is_some() {
+                        stream.begin_tail().await?;
+                        // Nearly all is on disk then, and clients wait for the rest only.
+                        stream.send(&FrameBuilder::default(), Ask::Synced).await?;
+                    }
                     continue;
                 }
                 freeze = Freeze::Yes;
@@ -251,6 +255,15 @@ impl Source {
             }
         }
     }
+}
+
+/// Waits for the right to freeze, but not for long, and without losing the place in the queue.
+/// Chunks must be taken meanwhile: commands may wait for that, a coordinator's among them, for
+/// whose end those wait who are frozen.
+async fn within_a_turn<T>(
+    turn: Pin<&mut impl Future<Output = Result<T, AcquireError>>>,
+) -> Option<T> {
+    clock::within(Some(MOVES_TURN_WAIT_MAX), turn).await?.ok()
 }
 
 /// Whether the table has this move as not decided yet.
@@ -344,5 +357,26 @@ impl<'a> Stream<'a> {
         }
         self.is_tail = true;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_to_freeze_goes_on_taking_chunks_and_keeps_its_place() {
+        let freezing = Semaphore::new(1);
+        let frozen = freezing.acquire().await.unwrap();
+        let (mut first, mut second) = (pin!(freezing.acquire()), pin!(freezing.acquire()));
+        for _ in 0..2 {
+            assert!(within_a_turn(first.as_mut()).await.is_none());
+            assert!(within_a_turn(second.as_mut()).await.is_none());
+        }
+        drop(frozen);
+        assert!(within_a_turn(second.as_mut()).await.is_none(), "it came later");
+        let permit = within_a_turn(first.as_mut()).await.unwrap();
+        drop(permit);
+        assert!(within_a_turn(second.as_mut()).await.is_some());
     }
 }
