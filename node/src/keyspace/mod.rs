@@ -478,9 +478,10 @@ impl Keyspace {
         let at = match self.find_live(key, false) {
             Some(found) => found.at,
             None => {
-                let at = self.locate(key);
-                self.put_at(at, key, Value::String(b""), Deadline::Clear);
-                at
+                // With a record: where a coordinator writes to a copy, the owner of the key may
+                // have one that has expired still.
+                self.put(key, Value::String(b""), Deadline::Clear);
+                self.locate(key)
             }
         };
         let length = self.write_range_at(at, key, offset, bytes);

@@ -1,5 +1,6 @@
 //! The accounts of a keyspace: memory and counts against a recount from scratch.
 
+use distcache_recovery::{FrameBuilder, RecordCursor};
 use proptest::prelude::*;
 
 use super::*;
@@ -198,4 +199,32 @@ fn flushed_tables_are_put_aside_for_another_thread() {
     let removed = keyspace.take_removed();
     assert_eq!(removed.iter().map(SlotTable::len).sum::<usize>(), keys);
     assert!(keyspace.take_removed().is_empty());
+}
+
+#[test]
+fn what_a_coordinator_writes_to_an_expired_key_is_a_new_key() {
+    let new = || Keyspace::new(ShardId { index: 0, count: 1 }, 1, KeyHasher::new(9));
+    let writes: [fn(&mut Keyspace) -> usize; 2] = [
+        |keyspace| keyspace.write_range(b"key", 2, b"new"),
+        |keyspace| keyspace.append(b"key", b"\0\0new"),
+    ];
+    for write in writes {
+        let mut owner = new();
+        owner.begin(UnixMillis(1), 0);
+        owner.put(b"key", Value::String(b"expired"), Deadline::At(UnixMillis(5)));
+        owner.begin(UnixMillis(9), 0);
+        let mut copies = Vec::new();
+        owner.lend(b"key", true, &mut copies);
+        assert!(copies.is_empty());
+        let mut scratch = new();
+        scratch.begin(UnixMillis(9), 0);
+        scratch.journal.set_enabled(true);
+        assert_eq!(write(&mut scratch), 5);
+        let frame = scratch.journal.take(FrameBuilder::default());
+        for record in RecordCursor::new(frame.payload(), frame.count()) {
+            owner.apply_coordinated(&record.unwrap());
+        }
+        let entry = owner.inspect(b"key").expect("it has been written");
+        assert!(matches!(entry.value(), Value::String(b"\0\0new")), "{:?}", entry.value());
+    }
 }
