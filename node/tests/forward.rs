@@ -348,6 +348,27 @@ fn large_batches_and_replies_come_in_parts() {
 }
 
 #[test]
+fn what_is_left_for_lack_of_room_comes_before_what_follows_on_the_same_key() {
+    let cluster = Cluster::start();
+    let big = cluster.key_of(2);
+    let shard_of = |key: &str| slot_of(key.as_bytes()) / 16 % 2;
+    let other = (0..).map(|i| format!("other{i}"));
+    let other =
+        other.into_iter().find(|key| cluster.owner(key) == 2 && shard_of(key) != shard_of(&big));
+    let (key, other) = (format!("{{{big}}}k"), other.unwrap());
+    let mut wire = cluster.connect(1);
+    assert_eq!(call(&mut wire, &format!("SET {big} {}", "x".repeat(300_000))), "+OK");
+    let mut requests = vec![format!("GET {big}"); 20];
+    requests.extend([format!("SET {key} 1"), format!("MSET {key} 2 {other} 2")]);
+    requests.push(format!("GET {key}"));
+    let requests: Vec<_> = requests.iter().map(|request| parse_request(request)).collect();
+    wire.send(&requests).unwrap();
+    let replies: Vec<_> = requests.iter().map(|_| wire.read().unwrap().raw).collect();
+    assert!(replies[..20].iter().all(|reply| reply.len() > 300_000));
+    assert_eq!(replies[20..], [b"+OK\r\n".as_slice(), b"+OK\r\n", b"$1\r\n2\r\n"]);
+}
+
+#[test]
 fn a_partition_that_moves_is_followed() {
     let mut cluster = Cluster::start();
     let key = cluster.key_of(2);

@@ -119,6 +119,11 @@ impl Turn {
                 }
                 Ok((command, _)) => {
                     self.run_lanes().await?;
+                    // A command on the same key may not have been executed for that reason.
+                    if self.reply_bytes >= FORWARD_REPLY_BYTES_MAX {
+                        self.replies.push(NOT_EXECUTED);
+                        continue;
+                    }
                     let mut reply = ReplyBuffer::new(self.session.version);
                     if let Err(error) = self.run_here(command, args, &mut reply).await {
                         self.refuse(&error);
