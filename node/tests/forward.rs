@@ -23,6 +23,7 @@ use distcache_node::cluster::table::{
     PartitionId, Role, State, Then, apply,
 };
 use distcache_node::cluster::view::{ClusterView, address};
+use distcache_node::command::TABLE;
 use distcache_node::config::{LiveConfig, RawConfig};
 use distcache_node::keyspace::{Keyspace, ShardId};
 use distcache_node::node::{Node, NodeParts, Ports};
@@ -31,6 +32,7 @@ use distcache_node::server::forward::over_bus::FORWARD;
 use distcache_node::server::forward::{Forward, ForwardError, Forwarded, execute};
 use distcache_node::server::listen::Access;
 use distcache_node::shard::ShardState;
+use distcache_node::shard::holds::Wanted;
 use distcache_node::shard::memory::MemoryGate;
 use distcache_protocol::slot::slot_of;
 use support::text::{parse_request, show_tree};
@@ -366,6 +368,43 @@ fn what_is_left_for_lack_of_room_comes_before_what_follows_on_the_same_key() {
     let replies: Vec<_> = requests.iter().map(|_| wire.read().unwrap().raw).collect();
     assert!(replies[..20].iter().all(|reply| reply.len() > 300_000));
     assert_eq!(replies[20..], [b"+OK\r\n".as_slice(), b"+OK\r\n", b"$1\r\n2\r\n"]);
+}
+
+#[test]
+fn everything_is_emptied_even_if_a_node_that_has_all_is_just_giving_some() {
+    let mut cluster = Cluster::start();
+    let key = cluster.key_of(2);
+    assert_eq!(call(&mut cluster.connect(2), &format!("SET {key} 1")), "+OK");
+    let before = cluster.table.clone();
+    // Node 1 has not heard yet of the partition that node 2 has got.
+    cluster.table.partitions.iter_mut().for_each(|now| now.primary = Some(NodeId(1)));
+    cluster.tell(1);
+    assert_eq!(call(&mut cluster.connect(1), "FLUSHALL"), "+OK");
+    cluster.table = before;
+    assert_eq!(call(&mut cluster.connect(2), &format!("EXISTS {key}")), ":0");
+}
+
+#[test]
+fn databases_are_not_swapped_if_a_partition_goes_while_the_shards_are_waited_for() {
+    let mut cluster = Cluster::start();
+    let before = cluster.table.clone();
+    cluster.table.partitions.iter_mut().for_each(|now| now.primary = Some(NodeId(1)));
+    cluster.tell(1);
+    let node = cluster.network.0.lock().unwrap()[&NodeId(1)].0.clone();
+    let mut wire = cluster.connect(1);
+    assert_eq!(call(&mut wire, "SET a 1"), "+OK");
+    assert_eq!(call(&mut wire, "SWAPDB 0 1"), "+OK");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (ticket, shard) = (node.next_ticket(), node.shard_of(slot_of(b"a")));
+    let wanted = Wanted::Keys { keys: vec![b"a".to_vec()], values: false };
+    let get = TABLE.find(b"get").unwrap();
+    runtime.block_on(shard.hold(ticket, get, 0, wanted)).unwrap();
+    let waiting = thread::spawn(move || call(&mut wire, "SWAPDB 0 1"));
+    thread::sleep(Duration::from_millis(100));
+    cluster.table = before;
+    cluster.tell(1);
+    runtime.block_on(shard.release(ticket, Arc::default(), None)).unwrap();
+    assert_eq!(waiting.join().unwrap(), "-ERR SWAPDB is not allowed in cluster mode");
 }
 
 #[test]

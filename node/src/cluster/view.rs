@@ -79,6 +79,11 @@ impl ClusterView {
         self.whole
     }
 
+    /// Whether this node serves all slots, and there is none that could take some of them.
+    pub fn is_alone(&self) -> bool {
+        self.whole && self.table.nodes.len() == 1
+    }
+
     /// Whether a partition is on its way to this node.
     fn is_coming(&self, partition: PartitionId) -> bool {
         let joining = self.table.partition(partition).and_then(|partition| partition.joining);

@@ -102,14 +102,15 @@ async fn on_keys(
 }
 
 /// Changes whole databases on all shards at once: the records that `operations` gives for each
-/// partition that has keys in one of `databases`.
+/// partition that has keys in one of `databases`. `check` is asked when all shards are held.
 ///
 /// # Errors
-/// A shard's refusal, or the log's; nothing, or everything, is done then.
+/// A shard's refusal, that of `check`, or the log's; nothing, or everything, is done then.
 pub async fn run_on_databases(
     node: &Arc<Node>,
     command: Command,
     databases: Vec<u8>,
+    check: fn(&Node) -> CommandResult,
     operations: impl Fn(PartitionId, &mut dyn FnMut(u8, Operation<'static>)) + Send + 'static,
 ) -> CommandResult {
     let node = node.clone();
@@ -117,6 +118,10 @@ pub async fn run_on_databases(
         let wanted =
             node.shards.iter().map(|_| Some(Wanted::Everything { databases: databases.clone() }));
         let holding = Holding::begin(&node, command, 0, wanted.collect()).await?;
+        if let Err(error) = check(&node) {
+            holding.release(FrameBuilder::default()).await;
+            return Err(error);
+        }
         let mut frame = FrameBuilder::default();
         for partition in holding.held.iter().flat_map(|held| held.occupied.iter().copied()) {
             operations(partition, &mut |database, operation| {

@@ -90,7 +90,7 @@ impl Session {
             config,
             generation,
             access,
-            minds_slots: access != Access::Any || !view.is_whole(),
+            minds_slots: access != Access::Any || !view.is_alone(),
             view,
             view_generation,
             version: RespVersion::V2,
@@ -137,7 +137,7 @@ impl Session {
     pub fn refresh_view(&mut self) {
         self.view_generation = self.node.cluster.generation();
         self.view = self.node.cluster.view();
-        self.minds_slots = self.access != Access::Any || !self.view.is_whole();
+        self.minds_slots = self.access != Access::Any || !self.view.is_alone();
     }
 
     /// Whether what is replied now is not for the client.

@@ -35,7 +35,13 @@ pub fn place(
 ) -> Result<Placement, CommandError> {
     let sends_on = session.access == Access::Any && session.node.cluster.forward().is_some();
     if let Keys::None = command.spec.keys {
-        let spread = sends_on && !session.view.is_whole() && spread::is_spreadable(command);
+        // What empties everything goes to others even if this node has all: a partition may be
+        // another one's before the shards get to it.
+        let is_here = match spread::empties(command) {
+            true => session.view.is_alone(),
+            false => session.view.is_whole(),
+        };
+        let spread = sends_on && !is_here && spread::is_spreadable(command);
         return Ok(if spread { Placement::Spread } else { Placement::Here });
     }
     let mut slots = command.spec.keys.indices(args.len()).map(|index| slot_of(args.at(index)));

@@ -4,9 +4,12 @@ use distcache_protocol::resp::ReplyBuffer;
 use distcache_protocol::resp::decode::parse_integer;
 
 use super::ROW;
+use crate::cluster::table::PARTITIONS;
 use crate::command::{
     Args, CommandError, CommandFuture, CommandResult, CommandSpec, Flags, Group, Run, TABLE,
 };
+use crate::keyspace::SLOTS_PER_PARTITION;
+use crate::node::Node;
 use crate::records::Operation;
 use crate::server::coordinate::run_on_databases;
 use crate::server::session::Session;
@@ -30,9 +33,15 @@ async fn flush(
     check_mode(args)?;
     let command = TABLE.find(args.at(0)).ok_or(CommandError::Syntax)?;
     let each = databases.clone();
-    run_on_databases(&session.node, command, databases, move |_, push| {
-        each.iter().for_each(|&database| push(database, Operation::Flush));
-    })
+    run_on_databases(
+        &session.node,
+        command,
+        databases,
+        |_| Ok(()),
+        move |_, push| {
+            each.iter().for_each(|&database| push(database, Operation::Flush));
+        },
+    )
     .await?;
     reply.ok();
     Ok(())
@@ -58,6 +67,16 @@ fn flushdb<'a>(
     Box::pin(flush(session, args, databases, reply))
 }
 
+/// Refuses `SWAPDB` unless this node has all partitions: one that moves meanwhile could be swapped
+/// twice, or not at all.
+fn check_whole(node: &Node) -> CommandResult {
+    let ownership = node.cluster.ownership();
+    match (0..PARTITIONS).all(|partition| ownership.serves(partition * SLOTS_PER_PARTITION)) {
+        true => Ok(()),
+        false => Err(CommandError::err("SWAPDB is not allowed in cluster mode")),
+    }
+}
+
 /// `SWAPDB index1 index2`
 fn swapdb<'a>(
     session: &'a mut Session,
@@ -69,10 +88,7 @@ fn swapdb<'a>(
         number.ok_or_else(|| CommandError::err(format_args!("invalid {which} DB index")))
     };
     Box::pin(async move {
-        if !session.view.is_whole() {
-            // A partition that moves meanwhile could be swapped twice, or not at all.
-            return Err(CommandError::err("SWAPDB is not allowed in cluster mode"));
-        }
+        check_whole(&session.node)?;
         let (one, other) = (number(1, "first")?, number(2, "second")?);
         let count = session.node.databases();
         let known = |number: i32| {
@@ -84,7 +100,9 @@ fn swapdb<'a>(
         let (one, other) = (known(one)?, known(other)?);
         if one != other {
             let command = TABLE.find(args.at(0)).ok_or(CommandError::Syntax)?;
-            run_on_databases(&session.node, command, vec![one, other], move |_, push| {
+            let databases = vec![one, other];
+            // Again, as a partition may have gone while this waited for the shards.
+            run_on_databases(&session.node, command, databases, check_whole, move |_, push| {
                 push(one, Operation::Swap { other });
             })
             .await?;

@@ -47,6 +47,11 @@ pub(in crate::server) fn is_spreadable(command: Command) -> bool {
     gather_of(command).is_some() || scan::is_scan(command)
 }
 
+/// Whether a command empties databases, whatever keys they have.
+pub(in crate::server) fn empties(command: Command) -> bool {
+    gather_of(command) == Some(Gather::Ok) && matches!(command.spec.keys, Keys::None)
+}
+
 /// A part of the command, for one node; `None` is this one.
 pub(super) struct Part {
     pub(super) node: Option<NodeId>,
@@ -74,8 +79,7 @@ pub(in crate::server) async fn run(
         session.refresh_view();
         // A partition may have gone from a node that had not done its part to one that had. What
         // empties everything can be done again, and is until nothing moves.
-        let is_done = gather_of(command) != Some(Gather::Ok)
-            || !matches!(command.spec.keys, Keys::None)
+        let is_done = !empties(command)
             || attempt >= FLUSH_ATTEMPTS_MAX
             || before == places(session) && before.iter().all(|(_, moves)| !moves);
         if is_done {
