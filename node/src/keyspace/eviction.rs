@@ -61,6 +61,12 @@ impl AccessClock {
         self.seconds = (now.0 / 1000) as u32;
     }
 
+    /// Takes over time and settings of another clock.
+    pub fn follow(&mut self, other: &AccessClock) {
+        let random = self.random;
+        *self = AccessClock { random, ..*other };
+    }
+
     /// The clock of an entry that is made now.
     #[inline]
     pub fn fresh(&self) -> u32 {

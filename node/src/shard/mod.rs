@@ -302,6 +302,7 @@ impl ShardState {
 
     /// Applies this shard's part of a block of the log.
     pub fn load(&mut self, block: LoadBlock) {
+        self.tell_time();
         block.apply(&mut self.keyspace);
         self.free_removed();
         self.publish_memory();
@@ -330,8 +331,15 @@ impl ShardState {
 
     /// Applies a chunk of a partition that this node receives.
     pub fn stage(&mut self, received: &Received) {
-        self.moves.staging.apply(received, || self.keyspace.twin());
+        self.tell_time();
+        self.moves.staging.apply(received, &self.keyspace);
         self.publish_memory();
+    }
+
+    /// Keys that others' records bring count as used now.
+    fn tell_time(&mut self) {
+        self.memory.refresh(&mut self.keyspace);
+        self.keyspace.begin(clock::now(), 0);
     }
 
     fn publish_memory(&self) {
@@ -369,7 +377,11 @@ fn free<T: Send + 'static>(removed: Vec<T>) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use distcache_protocol::resp::{DecodeLimits, Decoded, RequestDecoder, RespVersion};
+
+    use distcache_recovery::{FrameBuilder, OpenMode, open};
 
     use super::batch::{Requests, Source};
     use super::memory::MemoryUsage;
@@ -379,7 +391,9 @@ mod tests {
     };
     use crate::cluster::view::{Cluster, ClusterView};
     use crate::config::{LiveConfig, RawConfig};
-    use crate::keyspace::{KeyHasher, ShardId};
+    use crate::keyspace::{KeyHasher, ShardId, partition_of};
+    use crate::oplog::load::{LoadProgress, load};
+    use crate::records::{Operation, Record, StoredValue};
 
     /// A batch of these requests, none of which has a quoted argument.
     fn batch(requests: &[&str]) -> Batch {
@@ -416,6 +430,13 @@ mod tests {
         replies
     }
 
+    fn state(usage: &Arc<MemoryUsage>) -> ShardState {
+        let config = Arc::new(LiveConfig::new(RawConfig::default(), None).unwrap());
+        let gate = MemoryGate::new(usage.clone(), 0, config);
+        let keyspace = Keyspace::new(ShardId { index: 0, count: 1 }, 1, KeyHasher::new(1));
+        ShardState::new(keyspace, gate, None)
+    }
+
     fn table(owner_of_b: NodeId) -> State {
         let announcement = Announcement {
             incarnation: Incarnation(1),
@@ -433,16 +454,9 @@ mod tests {
         table
     }
 
-    fn state() -> ShardState {
-        let config = Arc::new(LiveConfig::new(RawConfig::default(), None).unwrap());
-        let gate = MemoryGate::new(Arc::new(MemoryUsage::new(1)), 0, config);
-        let keyspace = Keyspace::new(ShardId { index: 0, count: 1 }, 1, KeyHasher::new(1));
-        ShardState::new(keyspace, gate, None)
-    }
-
     #[test]
     fn a_journal_that_has_grown_is_handed_over_between_commands() {
-        let mut state = state();
+        let mut state = state(&Arc::new(MemoryUsage::new(1)));
         state.keyspace.journal.set_enabled(true);
         let set = format!("SET k {}", "v".repeat(60_000));
         let mut batch = batch(&[&*set; 30]);
@@ -458,10 +472,34 @@ mod tests {
     }
 
     #[test]
+    fn loaded_keys_count_as_used_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let load = |state: &RefCell<ShardState>| {
+            let shards = [|block| state.borrow_mut().load(block)];
+            let opened = open(dir.path(), OpenMode::Create).unwrap();
+            load(opened, &shards, &LoadProgress::default()).unwrap().unwrap().0
+        };
+        let state = RefCell::new(state(&Arc::new(MemoryUsage::new(1))));
+        let mut writer = load(&state);
+        let mut frame = FrameBuilder::new();
+        let (key, value) = (b"a".as_slice(), StoredValue::Integer(1));
+        let operation = Operation::Put { key, value, deadline: None };
+        let partition = partition_of(slot_of(key));
+        frame.push(&Record { partition, database: 0, operation });
+        writer.append(&mut frame, UnixMillis(1)).unwrap();
+        writer.close().unwrap();
+
+        load(&state);
+        let keyspace = &mut state.borrow_mut().keyspace;
+        assert_eq!(keyspace.inspect(key).unwrap().access(), keyspace.clock.fresh());
+        assert_ne!(keyspace.clock.fresh(), 0);
+    }
+
+    #[test]
     fn what_is_served_elsewhere_is_not_executed() {
         let view = |owner| ClusterView::new(NodeId(1), table(NodeId(owner)), true);
         let cluster = Cluster::new(view(1));
-        let mut state = state();
+        let mut state = state(&Arc::new(MemoryUsage::new(1)));
         state.set_ownership(cluster.ownership().clone());
 
         assert_eq!(execute(&mut state, &["INCR a", "INCR b", "INCR a"]), [":1", ":1", ":2"]);

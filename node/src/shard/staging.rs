@@ -109,10 +109,11 @@ impl Staging {
     }
 
     /// Applies a chunk that [`Staging::check`] has accepted. The first one of a move begins with
-    /// nothing; `make` gives an empty keyspace of this shard.
-    pub fn apply(&mut self, received: &Received, make: impl FnOnce() -> Keyspace) {
+    /// nothing. Its keys count as used now, by the clock of the keyspace that is `served`.
+    pub fn apply(&mut self, received: &Received, served: &Keyspace) {
         let Received { partition, move_id, index, ref frame, log_failures, .. } = *received;
-        let keyspace = self.keyspace.get_or_insert_with(|| Box::new(make()));
+        let keyspace = self.keyspace.get_or_insert_with(|| Box::new(served.twin()));
+        keyspace.clock.follow(&served.clock);
         if index == 0 {
             drop(keyspace.detach(partition));
         }

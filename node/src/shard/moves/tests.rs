@@ -3,6 +3,7 @@ use distcache_recovery::RecordCursor;
 use super::*;
 use crate::cluster::table::{Epoch, NodeId, StreamSequence};
 use crate::keyspace::entry::Value;
+use crate::keyspace::eviction::AccessMode;
 use crate::keyspace::{Deadline, KeyHasher, partition_of};
 use crate::records::UnixMillis;
 
@@ -57,7 +58,7 @@ impl Node {
         self.moves.check(&received)?;
         let begins = self.moves.begins(&received).is_some();
         let Node { keyspace, moves, .. } = self;
-        moves.staging.apply(&received, || keyspace.twin());
+        moves.staging.apply(&received, keyspace);
         Ok(begins)
     }
 
@@ -139,6 +140,19 @@ fn a_partition_goes_over_while_it_is_written() {
     assert_eq!(source.logged(), ["move-out"]);
     assert_eq!((source.get("{a}0"), source.get("other")), (None, Some(b"stays".to_vec())));
     assert_eq!(source.next_chunk(true).err(), Some(Ungivable::NoSuchMove(MOVE)));
+}
+
+#[test]
+fn keys_that_come_by_a_move_count_as_used_when_they_came() {
+    for mode in [AccessMode::Lru, AccessMode::Lfu] {
+        let (mut source, mut target) = begun();
+        target.keyspace.clock.mode = mode;
+        target.keyspace.begin(UnixMillis(7_000_000), 0);
+        let fresh = target.keyspace.clock.fresh();
+        let chunks = stream(&mut source, &mut target, |_, _| {});
+        target.follow(got(chunks), TARGET, SOURCE);
+        assert_eq!(target.keyspace.inspect(b"{a}1").unwrap().access(), fresh);
+    }
 }
 
 #[test]
