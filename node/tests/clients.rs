@@ -31,11 +31,11 @@ fn replies_of_commands_on_several_shards_are_written_as_they_come() {
     let node = Server::node(&["--shards", "2"]);
     let mut wire = node.connect();
     let value = "x".repeat(512 << 10);
-    let keys = ["a", "b", "c", "d"];
+    let keys = ["foo", "bar"];
     keys.iter().for_each(|key| assert_eq!(wire.call(&["SET", key, &value]).raw, b"+OK\r\n"));
     let limit = ["CONFIG", "SET", "client-output-buffer-limit", "normal 16mb 0 0"];
     assert_eq!(wire.call(&limit).raw, b"+OK\r\n");
-    let mget = request(&["MGET", "a", "b", "c", "d"]);
+    let mget = request(&["MGET", "foo", "bar", "foo", "bar"]);
     wire.send(&vec![mget; COMMANDS]).unwrap();
     for at in 0..COMMANDS {
         let Tree::Array(values) = wire.read().unwrap().tree else { panic!("reply {at}") };

@@ -55,6 +55,8 @@ impl MemoryUsage {
 pub struct MemoryGate {
     usage: Arc<MemoryUsage>,
     shard: usize,
+    /// Bytes of what the shard receives and does not serve yet.
+    staged: usize,
     live: Arc<LiveConfig>,
     generation: u64,
     config: Arc<Config>,
@@ -66,7 +68,8 @@ impl MemoryGate {
     pub fn new(usage: Arc<MemoryUsage>, shard: usize, live: Arc<LiveConfig>) -> Self {
         let config = live.current();
         // A generation that cannot be: the first `refresh` sets the keyspace up.
-        MemoryGate { usage, shard, live, generation: u64::MAX, config, monitor: None }
+        let (staged, generation) = (0, u64::MAX);
+        MemoryGate { usage, shard, staged, live, generation, config, monitor: None }
     }
 
     /// Tells the monitor of slow evictions from now on.
@@ -117,9 +120,14 @@ impl MemoryGate {
         freed > 0
     }
 
-    /// Publishes what this shard uses.
+    /// Says how much this shard has received and does not serve yet.
+    pub fn set_staged(&mut self, bytes: usize) {
+        self.staged = bytes;
+    }
+
+    /// Publishes what this shard uses: `used` for the keys that it serves, and what is staged.
     #[inline]
     pub fn publish(&self, used: usize) {
-        self.usage.shards[self.shard].0.store(used, Ordering::Relaxed);
+        self.usage.shards[self.shard].0.store(used + self.staged, Ordering::Relaxed);
     }
 }

@@ -342,8 +342,9 @@ impl ShardState {
         self.keyspace.begin(clock::now(), 0);
     }
 
-    fn publish_memory(&self) {
-        self.memory.publish(self.keyspace.used_bytes() + self.moves.staging.used_bytes());
+    fn publish_memory(&mut self) {
+        self.memory.set_staged(self.moves.staging.used_bytes());
+        self.memory.publish(self.keyspace.used_bytes());
     }
 
     /// Lets another thread free what was flushed, so that nobody waits for it here.
@@ -386,8 +387,9 @@ mod tests {
     use super::batch::{Requests, Source};
     use super::memory::MemoryUsage;
     use super::*;
+    use crate::cluster::moves::Part;
     use crate::cluster::table::{
-        Announcement, ClusterId, Entry, Incarnation, NodeId, State, apply,
+        Announcement, ClusterId, Entry, Epoch, Incarnation, MoveId, NodeId, State, apply,
     };
     use crate::cluster::view::{Cluster, ClusterView};
     use crate::config::{LiveConfig, RawConfig};
@@ -493,6 +495,27 @@ mod tests {
         let keyspace = &mut state.borrow_mut().keyspace;
         assert_eq!(keyspace.inspect(key).unwrap().access(), keyspace.clock.fresh());
         assert_ne!(keyspace.clock.fresh(), 0);
+    }
+
+    #[test]
+    fn what_is_received_counts_as_used_memory_also_when_room_is_made() {
+        let usage = Arc::new(MemoryUsage::new(1));
+        let mut state = state(&usage);
+        let (partition, move_id, from) = (partition_of(slot_of(b"a")), MoveId(7), NodeId(2));
+        let (epoch, owner, peer) = (Epoch(3), Some(from), Some(from));
+        let assignment = Assignment { part: Part::Receives(move_id), epoch, owner, peer };
+        state.follow(&[(partition, assignment)]);
+        let mut frame = FrameBuilder::new();
+        let value = StoredValue::String(&[0; 50_000]);
+        let operation = Operation::Put { key: b"a", value, deadline: None };
+        frame.push(&Record { partition, database: 0, operation });
+        state.stage(&Received { partition, move_id, index: 0, from, log_failures: 0, frame });
+        let used = usage.total();
+        assert!(used > 50_000);
+        state.memory.make_room(&mut state.keyspace);
+        assert_eq!(usage.total(), used);
+        state.follow(&[(partition, Assignment { part: Part::None, ..assignment })]);
+        assert!(usage.total() < 50_000);
     }
 
     #[test]
