@@ -15,7 +15,7 @@ use crate::clock::{self, Ticks};
 use crate::cluster::bus::{Class, Handling, Kind, unknown_kind};
 use crate::cluster::fault;
 use crate::cluster::raft::Consensus;
-use crate::cluster::table::{MoveId, NodeId, PartitionId};
+use crate::cluster::table::{MoveId, NodeId, PartitionId, State};
 use crate::keyspace::SLOTS_PER_PARTITION;
 use crate::limits::{
     MOVE_KNOWN_WITHIN, MOVES_BESIDE_BYTES_MAX, MOVES_CUT_BYTES_MAX, MOVES_REST_MAX,
@@ -43,8 +43,7 @@ async fn rest(beside: &watch::Sender<Beside>, bytes: usize) {
 pub struct Target {
     node: Arc<Node>,
     consensus: Consensus,
-    /// Chunks that take several requests, until they are whole.
-    cut: Mutex<HashMap<(PartitionId, MoveId), Vec<u8>>>,
+    cut: Mutex<CutChunks>,
     beside: watch::Sender<Beside>,
 }
 
@@ -108,7 +107,12 @@ impl Target {
 
     async fn receive(&self, from: NodeId, body: &[u8]) -> Result<(), String> {
         let chunk = Chunk::decode(body).ok_or("no chunk of a partition")?;
-        let Some(records) = self.join(&chunk)? else { return Ok(()) };
+        let table = self.table();
+        let joined = {
+            let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+            cut.join(&chunk, &table)?
+        };
+        let Some(records) = joined else { return Ok(()) };
         let databases = self.node.databases();
         let frame =
             FrameBuilder::from_records(&records, chunk.count, chunk.partition, databases)
@@ -128,7 +132,7 @@ impl Target {
                 // The source has applied the entry that begins the move, and this node not yet.
                 Err(unreceived)
                     if matches!(unreceived.why, Unreceivable::UnknownMove(_))
-                        && self.may_begin(&chunk)
+                        && may_begin(&self.table(), (partition, move_id), chunk.version)
                         && Ticks::now().since(begun) < MOVE_KNOWN_WITHIN =>
                 {
                     received = unreceived.received;
@@ -151,36 +155,52 @@ impl Target {
         Ok(())
     }
 
-    /// Whether a move that the shard does not know may begin still: this node's table has it, and
-    /// the shard will hear of it, or the table is too old to have it.
-    fn may_begin(&self, chunk: &Chunk<'_>) -> bool {
-        let table = self.consensus.table().borrow().clone();
-        let joining = table.partition(chunk.partition).and_then(|partition| partition.joining);
-        table.version < chunk.version
-            || joining.is_some_and(|joining| joining.move_id == chunk.move_id)
+    fn table(&self) -> Arc<State> {
+        self.consensus.table().borrow().clone()
     }
+}
 
-    /// Returns a chunk's records once they are whole: some chunks take several requests.
-    fn join<'a>(&self, chunk: &Chunk<'a>) -> Result<Option<Cow<'a, [u8]>>, String> {
-        let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
-        let Chunk { partition, move_id, records, .. } = *chunk;
-        // What another move of the partition has left will never be whole.
-        cut.retain(|(of, by), _| *of != partition || *by == move_id);
+/// Whether a move that the shard does not know may begin still, or goes on: this node's table has
+/// it, and the shard will hear of it, or the table is older than the `version` that has it.
+fn may_begin(table: &State, of: (PartitionId, MoveId), version: u64) -> bool {
+    let joining = table.partition(of.0).and_then(|partition| partition.joining);
+    table.version < version || joining.is_some_and(|joining| joining.move_id == of.1)
+}
+
+/// Chunks that take several requests, until they are whole: what has come, and a version of the
+/// table that has the move.
+#[derive(Debug, Default)]
+struct CutChunks(HashMap<(PartitionId, MoveId), (u64, Vec<u8>)>);
+
+impl CutChunks {
+    /// Returns a chunk's records once they are whole.
+    fn join<'a>(
+        &mut self,
+        chunk: &Chunk<'a>,
+        table: &State,
+    ) -> Result<Option<Cow<'a, [u8]>>, String> {
+        let CutChunks(cut) = self;
+        let Chunk { partition, move_id, version, records, .. } = *chunk;
+        let of = (partition, move_id);
+        // What a move that has ended has left will never be whole.
+        cut.retain(|&other, (version, _)| {
+            other == of || other.0 != partition && may_begin(table, other, *version)
+        });
         if !chunk.cut {
-            return Ok(Some(match cut.remove(&(partition, move_id)) {
+            return Ok(Some(match cut.remove(&of) {
                 None => Cow::Borrowed(records),
-                Some(mut before) => {
+                Some((_, mut before)) => {
                     before.extend_from_slice(records);
                     Cow::Owned(before)
                 }
             }));
         }
-        let waiting: usize = cut.values().map(Vec::len).sum();
+        let waiting: usize = cut.values().map(|(_, records)| records.len()).sum();
         if waiting + records.len() > MOVES_CUT_BYTES_MAX {
-            cut.remove(&(partition, move_id));
+            cut.remove(&of);
             return Err("too many long values are on their way to this node".to_owned());
         }
-        cut.entry((partition, move_id)).or_default().extend_from_slice(records);
+        cut.entry(of).or_insert((version, Vec::new())).1.extend_from_slice(records);
         Ok(None)
     }
 }
@@ -191,6 +211,7 @@ mod tests {
     use std::task::{Context, Poll, Waker};
 
     use super::*;
+    use crate::cluster::table::{Incarnation, Joining, MovePhase, Then};
 
     fn is_ready(future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
         future.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
@@ -220,5 +241,44 @@ mod tests {
         rest(&beside, MOVES_BESIDE_BYTES_MAX).await;
         rest(&beside, 1).await;
         assert_eq!(beside.borrow().bytes, MOVES_BESIDE_BYTES_MAX + 1);
+    }
+
+    #[test]
+    fn what_an_ended_move_has_left_of_a_long_value_is_dropped() {
+        let mut table = State::new();
+        let begin = |table: &mut State, partition: u16, move_id| {
+            table.version += 1;
+            table.partitions[usize::from(partition)].joining = Some(Joining {
+                node: NodeId(1),
+                incarnation: Incarnation(1),
+                move_id: MoveId(move_id),
+                then: Then::BecomePrimary,
+                drop: None,
+                phase: MovePhase::Copying,
+                had_copy: false,
+            });
+        };
+        let chunk = |partition, move_id, version, cut, records| {
+            let (partition, move_id) = (PartitionId(partition), MoveId(move_id));
+            let (index, count, last, sync) = (0, 1, false, false);
+            Chunk { partition, move_id, version, index, count, last, sync, cut, records }
+        };
+        let mut cut = CutChunks::default();
+        begin(&mut table, 1, 11);
+        begin(&mut table, 2, 22);
+        assert_eq!(cut.join(&chunk(1, 11, 2, true, b"lost"), &table), Ok(None));
+        assert_eq!(cut.join(&chunk(2, 22, 2, true, b"lo"), &table), Ok(None));
+        // This node has not heard of this move.
+        assert_eq!(cut.join(&chunk(3, 33, 4, true, b"ear"), &table), Ok(None));
+        assert_eq!(cut.0.len(), 3);
+        table.partitions[1].joining = None;
+        table.version = 3;
+        let joined = cut.join(&chunk(2, 22, 2, false, b"ng"), &table).unwrap();
+        assert_eq!(joined.as_deref(), Some(b"long".as_slice()));
+        let left: Vec<_> = cut.0.keys().copied().collect();
+        assert_eq!(left, [(PartitionId(3), MoveId(33))]);
+        begin(&mut table, 3, 33);
+        let joined = cut.join(&chunk(3, 33, 4, false, b"ly"), &table).unwrap();
+        assert_eq!(joined.as_deref(), Some(b"early".as_slice()));
     }
 }
