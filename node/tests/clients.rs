@@ -4,8 +4,14 @@
 
 mod support;
 
+use std::time::Duration;
+
+use support::process::until;
 use support::server::Server;
-use support::wire::{Request, Tree};
+use support::wire::{Request, Tree, Wire};
+
+/// How long anything may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn request(words: &[&str]) -> Request {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
@@ -72,4 +78,82 @@ fn what_comes_behind_quit_is_not_looked_at() {
     let mut wire = node.connect();
     wire.send_raw(b"QUIT\r\n*x\r\n").unwrap();
     assert_eq!(wire.read_to_close().unwrap(), b"+OK\r\n");
+}
+
+fn text(wire: &mut Wire, words: &[&str]) -> String {
+    match wire.call(words).tree {
+        Tree::Bulk(text) => String::from_utf8(text).unwrap(),
+        other => panic!("{words:?}: no text: {other:?}"),
+    }
+}
+
+/// Waits until so many clients are blocked, and so many there.
+fn until_clients(admin: &mut Wire, blocked: usize, connected: usize) {
+    let lines = [format!("blocked_clients:{blocked}"), format!("connected_clients:{connected}")];
+    until(LIMIT, &lines.concat(), || {
+        let info = text(admin, &["INFO", "clients"]);
+        lines.iter().all(|line| info.lines().any(|other| other == line)).then_some(())
+    });
+}
+
+fn id(wire: &mut Wire) -> String {
+    match wire.call(&["CLIENT", "ID"]).tree {
+        Tree::Integer(id) => id.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A connection stayed until `CLIENT KILL`, with WAIT for ever.
+#[test]
+fn a_client_that_leaves_while_it_waits_is_gone() {
+    let node = Server::node(&["--shards", "1"]);
+    let mut admin = node.connect();
+    until_clients(&mut admin, 0, 1);
+    let waits: [&[u8]; 3] = [
+        b"WAIT 1 0\r\n",
+        b"WAITAOF 0 1 0\r\n",
+        // With more behind it that is not read yet.
+        b"PING\r\nWAIT 1 0\r\nPING\r\n",
+    ];
+    for wait in waits {
+        let mut wire = node.connect();
+        wire.send_raw(wait).unwrap();
+        until_clients(&mut admin, 1, 2);
+        wire.send_raw(b"PING\r\n").unwrap();
+        drop(wire);
+        until_clients(&mut admin, 0, 1);
+    }
+    assert_eq!(admin.call(&["CLIENT", "PAUSE", "600000", "WRITE"]).raw, b"+OK\r\n");
+    let mut wire = node.connect();
+    wire.send_raw(b"SET k v\r\n").unwrap();
+    until_clients(&mut admin, 1, 2);
+    drop(wire);
+    until_clients(&mut admin, 0, 1);
+}
+
+#[test]
+fn what_is_sent_during_a_wait_is_answered_behind_it() {
+    let node = Server::node(&["--shards", "1"]);
+    let (mut admin, mut wire) = (node.connect(), node.connect());
+    let id = id(&mut wire);
+    until_clients(&mut admin, 0, 2);
+    assert_eq!(admin.call(&["CLIENT", "UNBLOCK", &id]).tree, Tree::Integer(0));
+    // Larger than what is read at once.
+    let large = "x".repeat(100_000);
+    let later = [request(&["SET", "large", &large]), request(&["GET", "large"])];
+    for (how, reply) in [
+        ("TIMEOUT", b":0\r\n".as_slice()),
+        ("ERROR", b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"),
+    ] {
+        wire.send(&[request(&["WAIT", "1", "0"])]).unwrap();
+        until_clients(&mut admin, 1, 2);
+        let line = text(&mut admin, &["CLIENT", "LIST", "ID", &id]);
+        assert!(line.contains(" flags=b "), "{line}");
+        wire.send(&later).unwrap();
+        assert_eq!(admin.call(&["CLIENT", "UNBLOCK", &id, how]).tree, Tree::Integer(1));
+        assert_eq!(wire.read().unwrap().raw, reply);
+        assert_eq!(wire.read().unwrap().raw, b"+OK\r\n");
+        assert_eq!(wire.read().unwrap().tree, Tree::Bulk(large.clone().into_bytes()));
+        assert_eq!(wire.call(&["PING"]).raw, b"+PONG\r\n");
+    }
 }

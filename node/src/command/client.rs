@@ -11,6 +11,7 @@ use super::row::{container, reply_help, row};
 use super::{Args, CommandError, CommandResult, CommandSpec, Flags, Group, Run, TABLE};
 use crate::clock;
 use crate::records::UnixMillis;
+use crate::server::blocked::Unblock;
 use crate::server::pause::PauseMode;
 use crate::server::registry::{Client, NO_COMMAND};
 use crate::server::session::{Replies, Session};
@@ -316,19 +317,20 @@ fn no_touch(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> C
     Ok(())
 }
 
-/// `CLIENT UNBLOCK client-id [TIMEOUT|ERROR]`. No command blocks in a way that this ends.
-fn unblock(_: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
-    match args.len() {
-        3 => {}
-        4 if args.is(3, "TIMEOUT") || args.is(3, "ERROR") => {}
+/// `CLIENT UNBLOCK client-id [TIMEOUT|ERROR]`
+fn unblock(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    let how = match args.len() {
+        3 => Unblock::Timeout,
+        4 if args.is(3, "TIMEOUT") => Unblock::Timeout,
+        4 if args.is(3, "ERROR") => Unblock::Error,
         4 => {
             let text = "CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
             return Err(CommandError::err(text));
         }
         _ => return Err(CommandError::Syntax),
-    }
-    args.integer(2)?;
-    reply.integer(0);
+    };
+    let client = session.node.clients.get(args.integer(2)? as u64);
+    reply.integer(client.is_some_and(|client| client.unblock(how)).into());
     Ok(())
 }
 

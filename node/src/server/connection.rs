@@ -15,6 +15,7 @@ use std::task::Poll;
 use distcache_protocol::error::ProtocolError;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
 
+use super::blocked::{Blocked, unless_gone};
 use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
 use super::forward::outgoing::Outgoing;
@@ -311,10 +312,8 @@ impl Connection {
         let Ok((command, _)) = admitted else { return Ok(()) };
         let writes = command.spec.flags.has(Flags::WRITE);
         let client = self.session.client();
-        client.blocked.store(true, Relaxed);
-        self.session.node.pause.wait(writes).await;
-        client.blocked.store(false, Relaxed);
-        Ok(())
+        let _blocked = Blocked::new(client);
+        unless_gone(client, &self.socket, self.session.node.pause.wait(writes)).await
     }
 
     /// Runs one command that is not for a single shard or node, and counts it.
@@ -331,7 +330,11 @@ impl Connection {
         let result = match command.spec.run {
             _ if is_spread => spread::run(&mut self.session, command, args, &mut self.output).await,
             Run::Connection(run) => run(&mut self.session, args, &mut self.output),
-            Run::Node(run) => run(&mut self.session, args, &mut self.output).await,
+            Run::Node(run) => {
+                let client = self.session.client().clone();
+                let run = run(&mut self.session, args, &mut self.output);
+                unless_gone(&client, &self.socket, run).await?
+            }
             Run::Keyspace(_) => {
                 let Session { database, version, ref node, .. } = self.session;
                 let origin = Origin { database, version };

@@ -9,9 +9,11 @@
 //! - [`session`], [`socket`]: what is remembered of a client, and the way to it;
 //! - [`registry`]: the clients as others see them;
 //! - `arrival`: commands on keys that are just coming;
+//! - [`blocked`]: clients that wait in a command;
 //! - [`counters`], [`pause`], [`sweep`]: statistics, `CLIENT PAUSE`, closing those that must go.
 
 mod arrival;
+pub mod blocked;
 pub mod connection;
 pub mod coordinate;
 pub mod counters;
@@ -143,13 +145,13 @@ fn start(stream: std::net::TcpStream, session: Session, arbiter: &ArbiterHandle)
 }
 
 /// Closes all connections, those with a turn under way once it is done, but at the latest after
-/// `patience`.
+/// `patience`. Those that are blocked may be so for ever, and are not waited for.
 pub async fn finish(node: &Node, patience: Duration) {
     let all_gone = async {
         let mut interval = tokio::time::interval(FINISH_INTERVAL);
         while !node.clients.is_empty() {
             let clients = node.clients.all();
-            let idle = clients.iter().filter(|client| !client.busy.load(Ordering::Relaxed));
+            let idle = clients.iter().filter(|client| client.is_idle());
             idle.for_each(|client| client.kill());
             interval.tick().await;
         }

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize,
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::blocked::Unblock;
 use crate::clock::{self, SharedTicks};
 use crate::limits::{IDLE_BUFFERS_KEPT, LARGE_BUFFER_BYTES};
 use crate::records::UnixMillis;
@@ -80,6 +82,7 @@ pub struct Client {
     /// Whether its task is to give its buffers back.
     release: AtomicBool,
     names: Mutex<Names>,
+    waiting: Mutex<Option<oneshot::Sender<Unblock>>>,
     task: OnceLock<AbortHandle>,
     waker: OnceLock<Waker>,
 }
@@ -107,6 +110,7 @@ impl Client {
             writes: AtomicU64::new(0),
             release: AtomicBool::new(false),
             names: Mutex::default(),
+            waiting: Mutex::default(),
             task: OnceLock::new(),
             waker: OnceLock::new(),
         }
@@ -120,6 +124,16 @@ impl Client {
     /// What it says about itself.
     pub fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How `CLIENT UNBLOCK` reaches the command that the client waits in.
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Option<oneshot::Sender<Unblock>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is done for it, or only waited.
+    pub fn is_idle(&self) -> bool {
+        !self.busy.load(Ordering::Relaxed) || self.blocked.load(Ordering::Relaxed)
     }
 
     /// Seconds since it was last heard of.

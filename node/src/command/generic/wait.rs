@@ -7,7 +7,10 @@ use distcache_protocol::resp::decode::parse_integer;
 
 use super::ROW;
 use crate::clock::{self, Ticks};
-use crate::command::{Args, CommandError, CommandFuture, CommandSpec, Flags, Group, Run};
+use crate::command::{
+    Args, CommandError, CommandFuture, CommandResult, CommandSpec, Flags, Group, Run,
+};
+use crate::server::blocked::Unblock;
 use crate::server::session::Session;
 
 /// Parses a timeout in milliseconds; `None` is for ever.
@@ -29,13 +32,26 @@ async fn wait_in_vain(timeout: Option<Duration>) {
     }
 }
 
+/// What is said of a wait that is over: that of one ended by `CLIENT UNBLOCK` may be an error.
+fn ended(waited: Result<(), Unblock>) -> CommandResult {
+    if waited == Err(Unblock::Error) {
+        let text = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+        return Err(CommandError::Other(text.into()));
+    }
+    Ok(())
+}
+
 /// `WAIT numreplicas timeout`
-fn wait<'a>(_: &'a mut Session, args: Args<'a>, reply: &'a mut ReplyBuffer) -> CommandFuture<'a> {
+fn wait<'a>(
+    session: &'a mut Session,
+    args: Args<'a>,
+    reply: &'a mut ReplyBuffer,
+) -> CommandFuture<'a> {
     Box::pin(async move {
         let replicas = args.integer(1)?;
         let timeout = timeout(args.at(2))?;
         if replicas > 0 {
-            wait_in_vain(timeout).await;
+            ended(session.client().wait(wait_in_vain(timeout)).await)?;
         }
         reply.integer(0);
         Ok(())
@@ -67,13 +83,16 @@ fn waitaof<'a>(
         }
         let start = Ticks::now();
         let mut synced = log.is_some_and(|log| log.status.is_settled());
-        if local > 0 {
-            synced = clock::within(timeout, session.node.sync_log()).await == Some(Ok(()));
-        }
-        if replicas > 0 {
-            let passed = Ticks::now().since(start);
-            wait_in_vain(timeout.map(|timeout| timeout.saturating_sub(passed))).await;
-        }
+        let waited = session.client().wait(async {
+            if local > 0 {
+                synced = clock::within(timeout, session.node.sync_log()).await == Some(Ok(()));
+            }
+            if replicas > 0 {
+                let passed = Ticks::now().since(start);
+                wait_in_vain(timeout.map(|timeout| timeout.saturating_sub(passed))).await;
+            }
+        });
+        ended(waited.await)?;
         reply.array(2);
         reply.integer(i64::from(synced));
         reply.integer(0);
