@@ -53,13 +53,16 @@ impl<S: LogStore> RedoStore<S> {
     /// Puts the redo log in `dir`, of so many pages if it is new, in front of a store.
     pub(crate) fn over(mut store: S, dir: &Path, pages: u32) -> Result<Self, StoreError> {
         let mut redo_log = None;
-        if let Some((mut found, contents)) = RedoLog::open(dir)? {
+        if let Some((found, contents)) = RedoLog::open(dir)? {
             for change in contents.changes() {
                 apply(&mut store, change)?;
             }
-            store.sync()?;
-            found.reset().map_err(redo_error)?;
             redo_log = Some(found);
+        }
+        // Also without a redo log: what is read back counts as being on disk from now on.
+        store.sync()?;
+        if let Some(found) = &mut redo_log {
+            found.reset().map_err(redo_error)?;
         }
         Ok(Self::new(store, dir, pages, redo_log, None))
     }
