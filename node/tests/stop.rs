@@ -150,3 +150,27 @@ fn a_node_that_refuses_its_log_says_what_is_lost() {
     assert!(last.contains("records 1 to 1 are lost"), "{said}");
     assert!(last.contains("distcache-log repair"), "{said}");
 }
+
+/// It was waited for until the time for stopping was over.
+#[test]
+fn a_client_that_waits_for_ever_does_not_keep_a_node_from_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, output) = (dir.path().join("data"), dir.path().join("output"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
+    command.args(["--port", "0", "--shards", "1", "--data-dir"]).arg(&data);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let child = command.stderr(fs::File::create(&output).unwrap()).spawn().unwrap();
+    let mut node = Process(child);
+    let said = || fs::read_to_string(&output).unwrap();
+    until(LIMIT, "the node is not up", || said().contains("and is up").then_some(()));
+    let port = fs::read_to_string(data.join("port")).unwrap().trim().parse().unwrap();
+    let addr = ([127, 0, 0, 1], port).into();
+    let (mut admin, mut client) = (Wire::connect(addr), Wire::connect(addr));
+    client.send_raw(b"WAIT 1 0\r\n").unwrap();
+    until(LIMIT, "the client does not wait", || {
+        let info = show_tree(&admin.call(&["INFO", "clients"]).tree);
+        info.contains("blocked_clients:1").then_some(())
+    });
+    assert_eq!(stopped(&mut node.0), Some(0), "{}", said());
+    assert!(!said().contains("although clients are not done"), "{}", said());
+}
