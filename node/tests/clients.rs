@@ -4,6 +4,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
 use support::process::until;
@@ -156,4 +159,32 @@ fn what_is_sent_during_a_wait_is_answered_behind_it() {
         assert_eq!(wire.read().unwrap().tree, Tree::Bulk(large.clone().into_bytes()));
         assert_eq!(wire.call(&["PING"]).raw, b"+PONG\r\n");
     }
+}
+
+/// It was the time since its last request, whatever happened since.
+#[test]
+fn a_client_that_is_served_or_reads_is_not_silent() {
+    let node = Server::node(&["--shards", "2", "--enable-debug-command", "yes"]);
+    let mut admin = node.connect();
+    let value = "x".repeat(128 << 20);
+    assert_eq!(admin.call(&["SET", "large", &value]).raw, b"+OK\r\n");
+    assert_eq!(admin.call(&["CONFIG", "SET", "timeout", "2"]).raw, b"+OK\r\n");
+
+    let mut reader = TcpStream::connect(node.addr).unwrap();
+    reader.write_all(b"GET large\r\n").unwrap();
+    let mut piece = vec![0; 8 << 20];
+    for _ in 0..15 {
+        thread::sleep(Duration::from_millis(400));
+        reader.read_exact(&mut piece).unwrap();
+    }
+
+    assert_eq!(node.connect().call(&["DEBUG", "SLEEP", "5"]).raw, b"+OK\r\n");
+    // One that takes nothing is silent all the same.
+    let mut deaf = node.connect();
+    deaf.send_raw(b"GET large\r\n").unwrap();
+    let mut admin = node.connect();
+    until(LIMIT, "the deaf client's end", || {
+        let clients = text(&mut admin, &["CLIENT", "LIST"]);
+        (clients.lines().count() == 1).then_some(())
+    });
 }

@@ -518,15 +518,18 @@ impl Connection {
         }
         let bytes = self.output.len();
         self.session.counters().output_bytes.add(bytes as u64);
-        self.session.client().output_bytes.store(bytes, Relaxed);
         self.hold_memory();
+        // Until now it waited for the node; from now on the node waits for it.
+        let client = self.session.client();
+        client.active.touch();
+        client.output_bytes.store(bytes, Relaxed);
         let hard_limit = self.session.config.output_limits.normal.hard_bytes;
         if hard_limit > 0 && bytes as u64 > hard_limit {
             self.session.node.counters.output_limit_closed.fetch_add(1, Relaxed);
             return Err(io::Error::other("client-output-buffer-limit"));
         }
-        self.socket.write(self.output.as_bytes()).await?;
-        self.session.client().written();
+        self.socket.write(self.output.as_bytes(), || client.active.touch()).await?;
+        client.written();
         if self.output.capacity() > REPLY_BUFFER_KEPT_BYTES {
             self.output = ReplyBuffer::new(self.session.version);
         }

@@ -55,7 +55,7 @@ pub struct Client {
     pub descriptor: i32,
     /// When it came.
     pub connected: UnixMillis,
-    /// When it was last heard of.
+    /// When it last sent something, or took some of its replies.
     pub active: SharedTicks,
     /// Whether a turn is under way, from the first byte read to the last byte written.
     pub busy: AtomicBool,
@@ -131,12 +131,18 @@ impl Client {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a command of it is under way: the client waits for the node, and not the other way
+    /// round.
+    pub fn is_served(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) && self.output_bytes.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether nothing is done for it, or only waited.
     pub fn is_idle(&self) -> bool {
         !self.busy.load(Ordering::Relaxed) || self.blocked.load(Ordering::Relaxed)
     }
 
-    /// Seconds since it was last heard of.
+    /// Seconds since it last sent or took something.
     pub fn idle_seconds(&self) -> u64 {
         self.active.elapsed().as_secs()
     }

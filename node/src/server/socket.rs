@@ -101,12 +101,13 @@ impl Socket {
         }
     }
 
-    /// Writes all of `output`, waiting while the other end takes nothing.
+    /// Writes all of `output`, waiting while the other end takes nothing; calls `taken` whenever it
+    /// has taken something after such a wait.
     ///
     /// # Errors
     /// What the system says.
     #[inline]
-    pub async fn write(&self, mut output: &[u8]) -> io::Result<()> {
+    pub async fn write(&self, mut output: &[u8], taken: impl Fn()) -> io::Result<()> {
         // Nearly always there is room: the system is asked before the event queue is.
         if let Ok(written) = send(&self.stream, output, SendFlags::NOSIGNAL) {
             output = &output[written..];
@@ -115,7 +116,10 @@ impl Socket {
             poll_fn(|context| self.stream.poll_write_ready(context)).await?;
             let send = || Ok(send(&self.stream, output, SendFlags::NOSIGNAL)?);
             match self.stream.try_io(Interest::WRITABLE, send) {
-                Ok(written) => output = &output[written..],
+                Ok(written) => {
+                    output = &output[written..];
+                    taken();
+                }
                 Err(error) if !is_passing(&error) => return Err(error),
                 Err(_) => {}
             }

@@ -48,6 +48,7 @@ pub async fn run(node: Arc<Node>) {
 fn is_timed_out(client: &Client, config: &Config) -> bool {
     config.timeout_s > 0
         && !client.blocked.load(Ordering::Relaxed)
+        && !client.is_served()
         && client.idle_seconds() > u64::from(config.timeout_s)
 }
 
