@@ -42,6 +42,17 @@ pub struct Socket {
     pub descriptor: i32,
 }
 
+/// The task that serves a client.
+#[derive(Debug, Default)]
+enum Task {
+    /// It has not started yet.
+    #[default]
+    Awaited,
+    Serves(AbortHandle),
+    /// It has ended, or must as soon as it starts.
+    Killed,
+}
+
 /// A connected client.
 #[derive(Debug)]
 pub struct Client {
@@ -83,7 +94,7 @@ pub struct Client {
     release: AtomicBool,
     names: Mutex<Names>,
     waiting: Mutex<Option<oneshot::Sender<Unblock>>>,
-    task: OnceLock<AbortHandle>,
+    task: Mutex<Task>,
     waker: OnceLock<Waker>,
 }
 
@@ -111,7 +122,7 @@ impl Client {
             release: AtomicBool::new(false),
             names: Mutex::default(),
             waiting: Mutex::default(),
-            task: OnceLock::new(),
+            task: Mutex::default(),
             waker: OnceLock::new(),
         }
     }
@@ -157,8 +168,11 @@ impl Client {
 
     /// Says which task serves the client; [`Client::kill`] ends that.
     pub fn served_by(&self, task: AbortHandle) {
-        // Set once, by the code that starts the task.
-        let _ = self.task.set(task);
+        let mut served = self.task();
+        match *served {
+            Task::Killed => task.abort(),
+            Task::Awaited | Task::Serves(_) => *served = Task::Serves(task),
+        }
     }
 
     /// Says what wakes that task.
@@ -194,11 +208,16 @@ impl Client {
         self.release.load(Ordering::Relaxed) && self.release.swap(false, Ordering::Acquire)
     }
 
-    /// Closes the connection, at the next point where its task waits.
+    /// Closes the connection, at the next point where its task waits; if that has not started yet,
+    /// as soon as it does.
     pub fn kill(&self) {
-        if let Some(task) = self.task.get() {
+        if let Task::Serves(task) = std::mem::replace(&mut *self.task(), Task::Killed) {
             task.abort();
         }
+    }
+
+    fn task(&self) -> MutexGuard<'_, Task> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -299,5 +318,17 @@ mod tests {
         assert_eq!(registry.len(), 1);
         let third = registry.add(socket(3), 2).unwrap();
         assert!(third.id > second.id, "a number is never used again");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_killed_before_its_task_starts_is_not_served() {
+        let registry = Arc::new(Registry::default());
+        let client = registry.add(socket(1), 1).unwrap();
+        client.kill();
+        let task = tokio::spawn(std::future::pending::<()>());
+        client.served_by(task.abort_handle());
+        let limit = std::time::Duration::from_secs(60);
+        let ended = tokio::time::timeout(limit, task).await.expect("it is not served");
+        assert!(ended.unwrap_err().is_cancelled());
     }
 }
