@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
+use std::thread;
 
 use distcache_node::config::options::{self, Change, OptionSpec};
 use distcache_node::config::{
@@ -459,6 +461,32 @@ fn config_get_answers_each_matching_name_once() {
     );
     assert_eq!(config.get(&["*"]).len(), options::names().count());
     assert_eq!(config.get::<&str>(&[]), []);
+}
+
+#[test]
+fn changes_are_applied_in_the_order_in_which_they_are_made() {
+    let config = start(&[], &[]);
+    let applied = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for timeout in 1..=2 {
+            let (config, applied) = (&config, &applied);
+            scope.spawn(move || {
+                for round in 0..500 {
+                    let number = (timeout + 2 * round).to_string();
+                    let apply = |new: &Config| {
+                        let seen = (config.generation(), new.timeout_s);
+                        applied.lock().unwrap().push(seen);
+                    };
+                    config.set_and(&[("timeout", number)], apply).unwrap();
+                }
+            });
+        }
+    });
+    let applied = applied.into_inner().unwrap();
+    let generations: Vec<u64> = applied.iter().map(|(generation, _)| *generation).collect();
+    assert_eq!(generations, (0..1000).collect::<Vec<u64>>(), "one after the other");
+    assert_eq!(applied.last().unwrap().1.to_string(), value(&config, "timeout"));
+    config.set_and(&[("timeout", "-1")], |_| panic!("a refused change is applied")).unwrap_err();
 }
 
 #[test]

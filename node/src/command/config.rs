@@ -6,6 +6,7 @@ use super::row::{container, reply_help, row};
 use super::{
     Args, CommandError, CommandFuture, CommandResult, CommandSpec, Flags, Group, Run, help,
 };
+use crate::config::Config;
 use crate::logger;
 use crate::server::session::Session;
 use crate::server::{for_all_shards, off_thread};
@@ -30,13 +31,16 @@ fn set(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comman
     }
     let words: Vec<&[u8]> = args.from(2).collect();
     let pairs: Vec<(&[u8], &[u8])> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();
-    session.node.config.set(&pairs).map_err(CommandError::err)?;
+    let node = &session.node;
+    let apply = |config: &Config| {
+        logger::set_level(config.log_level);
+        node.monitor.configure(config);
+        if let Some(log) = &node.log {
+            log.status.set_policy(config.fsync);
+        }
+    };
+    node.config.set_and(&pairs, apply).map_err(CommandError::err)?;
     session.refresh();
-    logger::set_level(session.config.log_level);
-    session.node.monitor.configure(&session.config);
-    if let Some(log) = &session.node.log {
-        log.status.set_policy(session.config.fsync);
-    }
     reply.ok();
     Ok(())
 }

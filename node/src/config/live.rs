@@ -122,6 +122,21 @@ impl LiveConfig {
     /// # Errors
     /// The first obstacle, in the order in which Redis looks for them.
     pub fn set<N: AsRef<[u8]>, V: AsRef<[u8]>>(&self, pairs: &[(N, V)]) -> Result<(), SetError> {
+        self.set_and(pairs, |_| {})
+    }
+
+    /// As [`LiveConfig::set`], and lets `apply` bring the new configuration to where copies of its
+    /// values are kept. One change is applied after the other, in the order in which they are
+    /// made, so that the copies end as the configuration does. `apply` must not ask this for
+    /// anything but the generation.
+    ///
+    /// # Errors
+    /// As [`LiveConfig::set`]; nothing is applied then.
+    pub fn set_and<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        pairs: &[(N, V)],
+        apply: impl FnOnce(&Config),
+    ) -> Result<(), SetError> {
         let names: Vec<&[u8]> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
         let options = changeable(&names)?;
         let mut state = self.state();
@@ -146,6 +161,7 @@ impl LiveConfig {
             let reason = problems.into_iter().next().map_or_else(String::new, |p| p.reason);
             failed(options.first().map_or("", |named| named.name), &reason)
         })?;
+        apply(&config);
         *state = State { raw, current: Arc::new(config) };
         // Within the lock, so that generations and configurations come in the same order.
         self.generation.fetch_add(1, Ordering::Release);
