@@ -65,6 +65,26 @@ fn a_new_connection_may_do_nothing_before_the_password() {
 }
 
 #[test]
+fn who_came_before_the_password_was_taken_back_may_go_on_until_there_is_one_again() {
+    let node = Server::node(&[]);
+    let mut admin = node.connect();
+    let mut set = |password| {
+        assert_eq!(text(&mut admin, &["CONFIG", "SET", "requirepass", password]), "OK");
+    };
+    set("secret");
+    let mut wire = node.connect();
+    assert_eq!(text(&mut wire, &["PING"]), "-NOAUTH Authentication required.");
+    set("");
+    assert_eq!(text(&mut wire, &["PING"]), "PONG");
+    // Arguments may be many, too.
+    let long = [vec!["DEL"], vec!["k"; 20]].concat();
+    assert_eq!(wire.call(&long).tree, Tree::Integer(0));
+    set("other");
+    assert_eq!(text(&mut wire, &["PING"]), "-NOAUTH Authentication required.");
+    assert_eq!(text(&mut admin, &["PING"]), "PONG");
+}
+
+#[test]
 fn connections_beyond_maxclients_are_told_so_and_closed() {
     let node = Server::node(&["--maxclients", "2"]);
     // The connection that waited for the start may still be leaving: it takes a place.

@@ -17,7 +17,7 @@ use crate::limits::{ARRIVAL_PAUSE, ARRIVAL_WAIT_MAX};
 
 /// The command, if its keys are about to arrive and its client would be sent elsewhere for them.
 pub(super) fn awaited(session: &Session, args: Args<'_>) -> Option<Command> {
-    if !session.authenticated {
+    if !session.may_run() {
         return None;
     }
     let command = dispatch::find(args).ok().filter(|command| command.spec.accepts(args.len()))?;

@@ -220,7 +220,7 @@ impl Connection {
     fn decode(&mut self) -> (usize, Result<bool, ProtocolError>) {
         let limits = DecodeLimits {
             bulk_bytes_max: self.session.config.proto_bulk_max_bytes,
-            authenticated: self.session.authenticated,
+            authenticated: self.session.may_run(),
         };
         // What comes behind a password is read once that is known to be right.
         let most = if limits.authenticated { BATCH_COMMANDS_MAX } else { 1 };

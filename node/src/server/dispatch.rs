@@ -36,7 +36,7 @@ pub fn admit(session: &Session, args: Args<'_>) -> Result<(Command, Route), Comm
         let name = TABLE.full_name(command.index).to_owned();
         return Err(CommandError::WrongArity(name.into()));
     }
-    if !session.authenticated && !command.spec.flags.has(Flags::NO_AUTH) {
+    if !session.may_run() && !command.spec.flags.has(Flags::NO_AUTH) {
         session.node.commands.rejected(command.index);
         return Err(CommandError::Other("NOAUTH Authentication required.".into()));
     }

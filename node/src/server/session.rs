@@ -52,7 +52,7 @@ pub struct Session {
     pub version: RespVersion,
     /// Selected database.
     pub database: u8,
-    /// Whether the client may run commands.
+    /// Whether the client has said the password, or came while none was asked for.
     pub authenticated: bool,
     /// Whether its commands update access clocks.
     pub touching: bool,
@@ -107,6 +107,12 @@ impl Session {
     #[inline]
     pub fn client(&self) -> &Arc<Client> {
         &self.registered.client
+    }
+
+    /// Whether the client may run commands: all may while no password is asked for.
+    #[inline]
+    pub fn may_run(&self) -> bool {
+        self.authenticated || self.config.requirepass.is_none()
     }
 
     /// Which thread serves the connection, by index.
