@@ -151,20 +151,15 @@ impl RequestDecoder {
             self.position = end + 2;
             self.searched = self.position;
         }
-        let first = args.len();
-        args.extend(self.partial.drain(..).map(|arg| shift(arg, base)));
         while self.remaining > 0 {
-            match self.decode_bulk(request, limits)? {
-                Some(arg) => {
-                    args.push(shift(arg, base));
-                    self.remaining -= 1;
-                }
-                None => {
-                    self.partial.extend(args.drain(first..).map(|arg| unshift(arg, base)));
-                    return Ok(Decoded::Incomplete { missing: self.missing(request.len()) });
-                }
-            }
+            let Some(arg) = self.decode_bulk(request, limits)? else {
+                return Ok(Decoded::Incomplete { missing: self.missing(request.len()) });
+            };
+            self.partial.push(arg);
+            self.remaining -= 1;
         }
+        // Only now, so that the arguments of a request that comes in many pieces move once.
+        args.extend(self.partial.drain(..).map(|arg| shift(arg, base)));
         let consumed = self.position;
         self.reset();
         Ok(Decoded::Request { consumed })
@@ -264,10 +259,6 @@ impl RequestDecoder {
 
 fn shift(arg: ArgRange, base: usize) -> ArgRange {
     ArgRange { start: arg.start + base as u32, end: arg.end + base as u32 }
-}
-
-fn unshift(arg: ArgRange, base: usize) -> ArgRange {
-    ArgRange { start: arg.start - base as u32, end: arg.end - base as u32 }
 }
 
 /// Reads a line of one byte and a small number, the form of nearly all lines: returns the number

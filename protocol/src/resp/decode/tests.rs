@@ -59,6 +59,24 @@ fn arrays_of_bulk_strings() {
 }
 
 #[test]
+fn arguments_move_once_however_the_request_is_cut() {
+    let words = 300;
+    let input = [format!("*{words}\r\n"), "$1\r\nx\r\n".repeat(words)].concat().into_bytes();
+    let (mut decoder, mut args) = (RequestDecoder::default(), Vec::new());
+    for end in (11..input.len()).step_by(7) {
+        let mut arrived = input[..end].to_vec();
+        let decoded = decoder.decode(&mut arrived, 0, &mut args, &DecodeLimits::default());
+        assert!(matches!(decoded, Ok(Decoded::Incomplete { .. })), "{end}: {decoded:?}");
+        // The first look may find that all arguments so far are short ones.
+        assert!(args.is_empty() && (end == 11 || args.capacity() == 0), "{end}");
+        args = Vec::new();
+    }
+    let decoded = decoder.decode(&mut input.clone(), 0, &mut args, &DecodeLimits::default());
+    assert_eq!(decoded, Ok(Decoded::Request { consumed: input.len() }));
+    assert_eq!(args.len(), words);
+}
+
+#[test]
 fn inline_requests() {
     check(b"PING\r\n", Ok(&[&["PING"]]));
     check(b"\r\n\nSET  a 'b c'\n", Ok(&[&["SET", "a", "b c"]]));
