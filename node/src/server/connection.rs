@@ -146,6 +146,7 @@ impl Connection {
             return;
         }
         input::shrink(&mut self.input);
+        self.decoder.shrink();
         if !is_silent {
             input::reserve(&mut self.input.bytes, self.missing);
         }

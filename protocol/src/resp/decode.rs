@@ -248,6 +248,11 @@ impl RequestDecoder {
         Ok(Decoded::Request { consumed: end + 1 })
     }
 
+    /// Gives back the memory that the unfinished request does not take.
+    pub fn shrink(&mut self) {
+        self.partial.shrink_to_fit();
+    }
+
     fn reset(&mut self) {
         self.partial.clear();
         self.remaining = 0;

@@ -77,6 +77,22 @@ fn arguments_move_once_however_the_request_is_cut() {
 }
 
 #[test]
+fn a_decoder_gives_back_what_no_request_under_way_takes() {
+    let input = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+    let limits = DecodeLimits::default();
+    let (mut decoder, mut args) = (RequestDecoder::default(), Vec::new());
+    let half = decoder.decode(&mut input[..20].to_vec(), 0, &mut args, &limits);
+    assert!(matches!(half, Ok(Decoded::Incomplete { .. })), "{half:?}");
+    decoder.shrink();
+    assert_eq!(decoder.partial.capacity(), 2, "what has come of a request stays");
+    let whole = decoder.decode(&mut input.to_vec(), 0, &mut args, &limits);
+    assert_eq!(whole, Ok(Decoded::Request { consumed: input.len() }));
+    assert_eq!(args.iter().map(|arg| arg.of(input)).collect::<Vec<_>>(), [&b"SET"[..], b"k", b"v"]);
+    decoder.shrink();
+    assert_eq!(decoder.partial.capacity(), 0);
+}
+
+#[test]
 fn inline_requests() {
     check(b"PING\r\n", Ok(&[&["PING"]]));
     check(b"\r\n\nSET  a 'b c'\n", Ok(&[&["SET", "a", "b c"]]));
