@@ -19,6 +19,10 @@ pub const ARGUMENTS_UNAUTHENTICATED_MAX: usize = 10;
 /// (`client-query-buffer-limit` changes it at run time). Offsets into it are `u32`.
 pub const QUERY_BUFFER_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
+/// Most bytes in one connection's buffer whatever the configuration says: more than that has no
+/// offsets.
+pub const QUERY_BUFFER_BYTES_HARD_MAX: u64 = u32::MAX as u64;
+
 /// Deepest nesting of typed values within a typed value: bounds the stack that decoding takes.
 pub const VALUE_DEPTH_MAX: usize = 128;
 
@@ -49,5 +53,5 @@ pub const PEER_REFUSAL_TEXT_BYTES_MAX: usize = 640;
 
 const _: () = assert!(PEER_REFUSAL_TEXT_BYTES_MAX < PEER_HANDSHAKE_BYTES_MAX);
 const _: () = assert!(PEER_DATA_BODY_BYTES_MAX < u32::MAX as usize / 2);
-const _: () = assert!(QUERY_BUFFER_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!((QUERY_BUFFER_BYTES_MAX as u64) < QUERY_BUFFER_BYTES_HARD_MAX);
 const _: () = assert!(BULK_BYTES_MAX as usize <= QUERY_BUFFER_BYTES_MAX);

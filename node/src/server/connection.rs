@@ -184,7 +184,7 @@ impl Connection {
         self.input_peak = self.input_peak.max(arrived);
         client.input_capacity.store(self.input.bytes.capacity(), Relaxed);
         self.hold_memory();
-        if arrived as u64 > self.session.config.query_buffer_max_bytes {
+        if input::is_too_much(arrived, self.session.config.query_buffer_max_bytes) {
             self.session.node.counters.input_limit_closed.fetch_add(1, Relaxed);
             return Err(io::Error::other("client-query-buffer-limit"));
         }

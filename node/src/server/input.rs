@@ -1,5 +1,7 @@
 //! The buffer of what a client has sent: how it grows, and when it is given back.
 
+use distcache_protocol::limits::QUERY_BUFFER_BYTES_HARD_MAX;
+
 use crate::limits::{INPUT_BUFFER_KEPT_BYTES, READ_BUFFER_BYTES, READ_GROWTH_BYTES_MAX};
 use crate::shard::batch::Requests;
 
@@ -18,6 +20,12 @@ pub(super) fn reserve(input: &mut Vec<u8>, missing: usize) {
         let step = missing.clamp(arrived / 4, arrived / 2);
         input.reserve_exact(step.clamp(READ_BUFFER_BYTES, READ_GROWTH_BYTES_MAX));
     }
+}
+
+/// Whether more has arrived than `limit`, which is configured, or than can be decoded at all.
+#[inline]
+pub(super) fn is_too_much(arrived: usize, limit: u64) -> bool {
+    arrived as u64 > limit.min(QUERY_BUFFER_BYTES_HARD_MAX)
 }
 
 /// Removes the requests, which are answered, and the first `consumed` bytes, which they took.
@@ -74,6 +82,15 @@ mod tests {
             input.resize(input.capacity(), b'x');
         }
         assert!(copied <= 5 * total, "{copied}");
+    }
+
+    #[test]
+    fn no_limit_allows_more_than_offsets_can_tell() {
+        let most = u32::MAX as usize;
+        for limit in [1024, most as u64, i64::MAX as u64] {
+            let allowed = most.min(limit as usize);
+            assert!(!is_too_much(allowed, limit) && is_too_much(allowed + 1, limit), "{limit}");
+        }
     }
 
     #[test]
