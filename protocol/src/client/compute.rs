@@ -71,8 +71,8 @@ enum Cached {
 
 /// What becomes of the caller who leads in its process.
 enum Turn {
-    /// It computes, under this lock.
-    Compute(Lock),
+    /// It computes, under this lock; without one where the server refuses to store any.
+    Compute(Option<Lock>),
     /// Another process has stored a fresh value.
     Fresh(Vec<u8>),
     /// Another process is computing; here is the old value.
@@ -89,6 +89,8 @@ impl CacheClient {
     /// waits compute.
     ///
     /// A value that could not be stored is returned nevertheless; the next call computes again.
+    /// While the server stores nothing, as it has no memory left or its log has failed, each
+    /// process computes for itself what there is no old value of.
     ///
     /// # Errors
     ///
@@ -175,7 +177,13 @@ impl CacheClient {
     ) -> Result<Turn, ClientError> {
         let mut delay = POLL_DELAY_MIN;
         loop {
-            let lock = Lock::acquire(self, key, options.lock).await?;
+            let lock = match Lock::acquire(self, key, options.lock).await {
+                // It was read a moment ago, so this is about storing.
+                Err(ClientError::Server { .. }) => {
+                    return Ok(old.map_or(Turn::Compute(None), Turn::Stale));
+                }
+                acquired => acquired?,
+            };
             if let (None, Some(bytes)) = (&lock, old.take()) {
                 return Ok(Turn::Stale(bytes));
             }
@@ -187,7 +195,7 @@ impl CacheClient {
                     return Ok(Turn::Fresh(bytes));
                 }
                 (Some(lock), Cached::Stale(_) | Cached::Missing) => {
-                    return Ok(Turn::Compute(lock));
+                    return Ok(Turn::Compute(Some(lock)));
                 }
                 (None, Cached::Fresh(bytes)) => return Ok(Turn::Fresh(bytes)),
                 (None, Cached::Stale(bytes)) => return Ok(Turn::Stale(bytes)),
@@ -204,40 +212,63 @@ impl CacheClient {
         options: ComputeOptions,
         compute: impl Future<Output = Result<T, E>>,
         lead: Lead,
-        lock: Lock,
+        lock: Option<Lock>,
     ) -> Result<T, ClientError>
     where
         T: Serialize,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let computed = lock.hold_while(compute).await;
+        let computed = match &lock {
+            Some(lock) => lock.hold_while(compute).await,
+            None => compute.await,
+        };
         let encoded = match &computed {
             Ok(value) => value_bytes(key, value),
             Err(_) => Ok(Vec::new()),
         };
         match (computed, encoded) {
             (Ok(value), Ok(bytes)) => {
-                // A lock that was lost: another process computes, and later than we did.
-                if lock.is_held().await {
-                    let mut set = command("SET", key);
-                    set.arg(&bytes);
-                    let ttl = options.ttl.saturating_add(options.stale);
-                    SetOptions::new().ttl(ttl).add_to(&mut set);
-                    let _: Result<(), _> = self.write(set, key).await;
-                }
+                self.store_computed(key, options, &bytes, lock.as_ref()).await;
                 // Those of this process need not wait for the lock to be given back.
                 lead.publish(&bytes);
-                lock.release().await;
+                release(lock).await;
                 Ok(value)
             }
             (Ok(_), Err(error)) => {
-                lock.release().await;
+                release(lock).await;
                 Err(error)
             }
             (Err(error), _) => {
-                lock.release().await;
+                release(lock).await;
                 Err(ClientError::Computation { key: key_text(key), source: error.into() })
             }
         }
+    }
+    /// Stores a computed value, if that is possible and nobody has computed it later than we did.
+    async fn store_computed(
+        &self,
+        key: &[u8],
+        options: ComputeOptions,
+        bytes: &[u8],
+        lock: Option<&Lock>,
+    ) {
+        let ttl = options.ttl.saturating_add(options.stale);
+        let set_options = match lock {
+            // A lock that was lost: another process computes.
+            Some(lock) if !lock.is_held().await => return,
+            Some(_) => SetOptions::new().ttl(ttl),
+            // There was no value; one that is there now is another's.
+            None => SetOptions::new().ttl(ttl).if_absent(),
+        };
+        let mut set = command("SET", key);
+        set.arg(bytes);
+        set_options.add_to(&mut set);
+        let _: Result<(), _> = self.write(set, key).await;
+    }
+}
+
+async fn release(lock: Option<Lock>) {
+    if let Some(lock) = lock {
+        lock.release().await;
     }
 }

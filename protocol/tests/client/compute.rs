@@ -236,3 +236,24 @@ async fn what_cannot_be_stored_as_text_comes_back_too() -> Result<(), ClientErro
     assert_eq!((first, second), (None, None));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_server_without_memory_keeps_nobody_from_computing() -> Result<(), ClientError> {
+    let server = Server::own(&[]);
+    let client = server.client().await;
+    let options = ComputeOptions { stale: HOUR, ..ComputeOptions::new(HOUR) };
+    client.set_with("old", 1, SetOptions::new().ttl(HOUR / 2)).await?;
+    let mut full = redis::cmd("CONFIG");
+    full.arg(&["SET", "maxmemory", "1"]);
+    let _: () = full.query_async(&mut server.raw().await).await.unwrap();
+    assert!(matches!(client.set("other", 1).await, Err(ClientError::Server { .. })));
+    let old = timeout(DEADLINE, client.get_or_compute("old", options, pending::<u32>())).await;
+    assert_eq!(old.expect("nobody computes")?, 1);
+    for number in [2, 3] {
+        assert_eq!(client.get_or_compute("new", options, async { number }).await?, number);
+    }
+    let failing = client.try_get_or_compute("new", options, async { Err::<u32, _>("no") }).await;
+    assert!(matches!(failing, Err(ClientError::Computation { .. })), "{failing:?}");
+    assert!(!client.exists("new").await?);
+    Ok(())
+}
