@@ -88,12 +88,7 @@ impl<'a> Figures<'a> {
 
     fn add(&mut self, (sizes, stats, commands, errors, bytes): ShardFigures) {
         for (sum, size) in self.databases.iter_mut().zip(sizes) {
-            // The mean of all keys with a deadline: each shard's counts by how many it has.
-            let total = |size: &DatabaseSize| size.average_ttl_millis * size.volatile as u64;
-            let millis = total(sum) + total(&size);
-            sum.keys += size.keys;
-            sum.volatile += size.volatile;
-            sum.average_ttl_millis = millis.checked_div(sum.volatile as u64).unwrap_or(0);
+            add_size(sum, size);
         }
         self.keyspace.hits += stats.hits;
         self.keyspace.misses += stats.misses;
@@ -134,6 +129,19 @@ impl<'a> Figures<'a> {
     }
 }
 
+/// Adds a shard's part of a database to those of the others.
+fn add_size(sum: &mut DatabaseSize, size: DatabaseSize) {
+    // The mean of all keys with a deadline: each shard's counts by how many it has. Deadlines may
+    // be so far away that a few of them do not fit 64 bits.
+    let total = |size: &DatabaseSize| u128::from(size.average_ttl_millis) * size.volatile as u128;
+    let millis = total(sum) + total(&size);
+    sum.keys += size.keys;
+    sum.volatile += size.volatile;
+    let mean = millis.checked_div(sum.volatile as u128).unwrap_or(0);
+    // No mean is more than the most.
+    sum.average_ttl_millis = mean as u64;
+}
+
 fn connection_stats(node: &Node) -> Vec<CommandStats> {
     let stats = |index: usize| {
         let counter = node.commands.of(index as u16);
@@ -146,4 +154,19 @@ fn connection_stats(node: &Node) -> Vec<CommandStats> {
         }
     };
     (0..TABLE.len()).map(stats).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_of_deadlines_that_never_come_is_a_number() {
+        let far = DatabaseSize { keys: 3, volatile: 3, average_ttl_millis: i64::MAX as u64 };
+        let mut sum = DatabaseSize::default();
+        for _ in 0..2 {
+            add_size(&mut sum, far);
+        }
+        assert_eq!((sum.keys, sum.volatile, sum.average_ttl_millis), (6, 6, i64::MAX as u64));
+    }
 }
