@@ -273,7 +273,7 @@ fn pause(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comm
         4 if args.is(3, "ALL") => PauseMode::All,
         4 if args.is(3, "WRITE") => PauseMode::Write,
         4 => return Err(CommandError::err("CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => return Err(CommandError::Syntax),
+        _ => return Err(CommandError::subcommand("CLIENT", args.at(1))),
     };
     let text = "timeout is not an integer or out of range";
     let millis = parse_integer(args.at(2)).ok_or_else(|| CommandError::err(text))?;
@@ -327,7 +327,7 @@ fn unblock(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Co
             let text = "CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
             return Err(CommandError::err(text));
         }
-        _ => return Err(CommandError::Syntax),
+        _ => return Err(CommandError::subcommand("CLIENT", args.at(1))),
     };
     let client = session.node.clients.get(args.integer(2)? as u64);
     reply.integer(client.is_some_and(|client| client.unblock(how)).into());

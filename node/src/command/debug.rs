@@ -64,8 +64,7 @@ fn check_allowed(session: &Session) -> CommandResult {
 }
 
 fn unknown(subcommand: &[u8]) -> CommandError {
-    let start = b"ERR unknown subcommand or wrong number of arguments for '";
-    CommandError::Bytes([&start[..], subcommand, b"'. Try DEBUG HELP."].concat())
+    CommandError::subcommand("DEBUG", subcommand)
 }
 
 /// A time in seconds; what is no number is no time, as in Redis.

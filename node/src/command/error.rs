@@ -55,6 +55,15 @@ impl CommandError {
         CommandError::Other(format!("ERR {text}").into())
     }
 
+    /// What a container answers whose subcommand takes other arguments than these.
+    pub fn subcommand(container: &str, sub: &[u8]) -> Self {
+        const SHOWN_BYTES_MAX: usize = 128;
+        let start = b"ERR unknown subcommand or wrong number of arguments for '";
+        let end = format!("'. Try {container} HELP.");
+        let shown = &sub[..sub.len().min(SHOWN_BYTES_MAX)];
+        CommandError::Bytes([&start[..], shown, end.as_bytes()].concat())
+    }
+
     /// Writes the reply.
     pub fn write(&self, reply: &mut ReplyBuffer) {
         match self {

@@ -16,6 +16,9 @@ const ENTRIES_DEFAULT: usize = 10;
 
 /// `SLOWLOG GET [count]`
 fn get(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    if args.len() > 3 {
+        return Err(CommandError::subcommand("SLOWLOG", args.at(1)));
+    }
     let count = match args.get(2).map(parse_integer) {
         None => ENTRIES_DEFAULT,
         Some(Some(-1)) => usize::MAX,

@@ -68,12 +68,12 @@ fn waitaof<'a>(
     Box::pin(async move {
         let local = args.integer(1)?;
         if !(0..=1).contains(&local) {
-            return Err(CommandError::err("value is out of range, must be between 0 and 1"));
+            return Err(CommandError::err("value is out of range, value must between 0 and 1"));
         }
-        let replicas = args.integer(2)?;
-        if replicas < 0 {
+        if parse_integer(args.at(2)).is_none_or(|replicas| replicas < 0) {
             return Err(CommandError::err("value is out of range, must be positive"));
         }
+        let replicas = args.integer(2)?;
         let timeout = timeout(args.at(3))?;
         let log = session.node.log.as_ref();
         if local > 0 && log.is_none() {
