@@ -355,12 +355,14 @@ impl Table {
 /// Places of the index; several times the number of commands.
 const PLACES: usize = 1024;
 
-/// A name in lower case, as a number; `None` if no command has one so long.
+/// A name in lower case, as a number; `None` if no command has one so long, or with a NUL at its
+/// end, which the number would not show.
 #[inline]
 fn packed(name: &[u8]) -> Option<u128> {
     // Byte by byte: most names have three or four.
     let pack = |packed: u128, byte: &u8| packed << 8 | u128::from(byte.to_ascii_lowercase());
-    (name.len() <= NAME_BYTES_MAX).then(|| name.iter().rev().fold(0, pack))
+    (name.len() <= NAME_BYTES_MAX && name.last() != Some(&0))
+        .then(|| name.iter().rev().fold(0, pack))
 }
 
 /// Where the search for a name begins: Fibonacci hashing (D. Knuth, TAOCP 6.4).

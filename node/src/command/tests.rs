@@ -29,6 +29,9 @@ fn every_row_is_found_by_its_name_in_any_case() {
     }
     assert!(TABLE.find(b"nosuchcommand").is_none());
     assert!(TABLE.find(&[b'x'; 100]).is_none());
+    for name in [&b"GET\0"[..], b"GET\0\0", b"\0GET", b"G\0ET", b"", b"\0"] {
+        assert!(TABLE.find(name).is_none(), "{name:?}");
+    }
 }
 
 #[test]
