@@ -141,6 +141,11 @@ fn what_is_sent_during_a_wait_is_answered_behind_it() {
     let id = id(&mut wire);
     until_clients(&mut admin, 0, 2);
     assert_eq!(admin.call(&["CLIENT", "UNBLOCK", &id]).tree, Tree::Integer(0));
+    wire.send(&[request(&["SET", "before", "x"]), request(&["WAIT", "1", "0"])]).unwrap();
+    assert_eq!(wire.read().unwrap().raw, b"+OK\r\n", "what came before is answered at once");
+    until_clients(&mut admin, 1, 2);
+    assert_eq!(admin.call(&["CLIENT", "UNBLOCK", &id]).tree, Tree::Integer(1));
+    assert_eq!(wire.read().unwrap().raw, b":0\r\n");
     // Larger than what is read at once.
     let large = "x".repeat(100_000);
     let later = [request(&["SET", "large", &large]), request(&["GET", "large"])];

@@ -18,7 +18,7 @@ use crate::clock::Ticks;
 
 /// Shorter syncs wait for nobody: half of one is less than clients need, and timers are no finer
 /// than 1 ms.
-const SYNC_MIN: Duration = Duration::from_micros(500);
+const SYNC_MIN: Duration = Duration::from_millis(1);
 
 /// Most times in a row that are left out.
 const LEFT_OUT_MAX: u32 = 64;

@@ -275,6 +275,10 @@ impl Connection {
                 }
                 Ok((command, route)) => {
                     self.run_batches().await?;
+                    if command.spec.flags.has(Flags::BLOCKING) {
+                        // Nobody knows for how long it waits.
+                        self.flush().await?;
+                    }
                     self.run_here(command, request, route == Route::ManyNodes).await?;
                     self.flush_many().await?;
                 }
