@@ -86,6 +86,15 @@ impl Follower {
         self.follow(&table, None).await
     }
 
+    /// Carries out what the table says now, with this lease.
+    ///
+    /// # Errors
+    /// See [`FollowError`].
+    pub async fn take_up(&mut self, lease: Lease) -> Result<(), FollowError> {
+        let table = self.consensus.table().borrow().clone();
+        self.follow(&table, Some(lease)).await
+    }
+
     /// Goes on until the node stops.
     ///
     /// # Errors

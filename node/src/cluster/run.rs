@@ -166,6 +166,8 @@ impl ClusterPart {
         let first_lease = held.wait_for(|lease| lease.until.is_some());
         // Whoever has asked so far hears that the node is loading; from now on, what is true.
         let _ = clock::within(Some(super::lease::LEASE), first_lease).await;
+        let first_lease = *lease.borrow();
+        follower.take_up(first_lease).await?;
         actix_rt::spawn(async move {
             // Ends with the shards or with consensus, and so with the node.
             let Err(error) = follower.run(lease).await;

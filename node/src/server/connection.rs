@@ -275,8 +275,8 @@ impl Connection {
                 }
                 Ok((command, route)) => {
                     self.run_batches().await?;
-                    if command.spec.flags.has(Flags::BLOCKING) {
-                        // Nobody knows for how long it waits.
+                    if matches!(command.spec.run, Run::Node(_)) {
+                        // It may wait for long, and nobody is to wait for it.
                         self.flush().await?;
                     }
                     self.run_here(command, request, route == Route::ManyNodes).await?;
