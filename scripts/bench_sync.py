@@ -12,25 +12,23 @@ alone, pinned to cores, rounds alternate between them, and every figure is the m
 Needs redis-server and redis-benchmark (Debian: redis-server, redis-tools) and cc.
 """
 import argparse
-import shlex
 import statistics
 
+from bench import ours, redis
 from bench_load import Bench, redis_benchmark, remove
 from nodes import slow_syncs
 
-NODE = ("{binary} --port {{port}} --direct-port 0 --bus-port 0 --http-port 0 --data-dir {{dir}} "
-        "--log-level error --fsync always --shards {shards}")
-REDIS = ('redis-server --port {port} --dir {dir} --save "" --appendonly yes --appendfsync always '
-         "--auto-aof-rewrite-percentage 0")
 # About how long the warm-up and each measurement take.
 WARM_S, RUN_S = 1, 4
 
 
 def servers(args):
-    commands = {"redis": REDIS}
+    """The command lines of what is compared, by name."""
+    commands = {"redis": redis("always").command}
     for name, binary in (("before", args.before), ("distcache", args.node)):
         if binary:
-            commands[name] = NODE.format(binary=shlex.quote(binary), shards=args.shards)
+            of_binary = argparse.Namespace(node=binary, flags=args.flags)
+            commands[name] = ours(of_binary, "always", args.shards).command
     return commands
 
 
@@ -58,6 +56,7 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--node", required=True, help="a release build of distcache-node")
     parser.add_argument("--before", help="another one, to compare with")
+    parser.add_argument("--flags", default="", help="more flags for the node")
     parser.add_argument("--sync-ms", type=numbers(float), default=[1.0, 3.0, 10.0],
                         help="what is added to each sync, in milliseconds: 1,3,10")
     parser.add_argument("--pipelines", type=numbers(int), default=[1, 16])
