@@ -83,8 +83,6 @@ def speed(args, table):
     for policy in POLICIES:
         tests = ("set", "get") if policy == "off" else ("set",)
         cases = [(pipeline, test) for pipeline in (1, 16) for test in tests]
-        # A sync for every group of writes makes `always` slower by an order of magnitude.
-        requests = args.requests // (10 if policy == "always" else 1)
         benches = [ours(args, policy), redis(policy)]
         runs = {(bench.name, case): [] for bench in benches for case in cases}
         for _ in range(args.rounds):
@@ -92,7 +90,7 @@ def speed(args, table):
                 server = bench.start(args.server_cores)
                 try:
                     for case in cases:
-                        count = requests * (1 if case[0] == 1 else 6)
+                        count = args.requests * (1 if case[0] == 1 else 6)
                         figures = redis_benchmark(server, case[1], case[0], count, args)
                         runs[bench.name, case].append(figures)
                 finally:
