@@ -364,10 +364,15 @@ fn counters_count_and_begin_again_after_a_reset() {
 
 /// Starts a node whose end is looked at.
 fn start(directory: &Path) -> (Process, SocketAddr) {
+    start_with(directory, &[])
+}
+
+fn start_with(directory: &Path, flags: &[&str]) -> (Process, SocketAddr) {
     let port = directory.join("port");
     let _ = fs::remove_file(&port);
     let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
     command.args(["--port", "0", "--shards", "2", "--data-dir"]).arg(directory);
+    command.args(flags);
     let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let port = until(LIMIT, "a port", || fs::read_to_string(&port).ok()?.trim().parse().ok());
     let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -400,6 +405,64 @@ fn a_node_that_is_told_to_stop_keeps_its_data_and_ends_without_error() {
     assert_eq!(end(node).code(), Some(0));
     let (_node, address) = start(directory.path());
     assert_eq!(text(&mut Wire::connect(address), &["GET", "key"]), "again");
+}
+
+/// Rewrites the log, and waits until that is done.
+fn compact(wire: &mut Wire) {
+    text(wire, &["BGREWRITEAOF"]);
+    until(LIMIT, "the end of a compaction", || {
+        (info(wire, "aof_rewrite_in_progress") == "0").then_some(())
+    });
+    assert_eq!(info(wire, "aof_last_bgrewrite_status"), "ok");
+}
+
+/// Such a start ended with a panic.
+#[test]
+fn fewer_databases_than_before_hide_keys_and_lose_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let (node, address) = start(directory.path());
+    let mut wire = Wire::connect(address);
+    for (number, key, value) in [("0", "key", "seen"), ("10", "key", "hidden"), ("12", "k", "far")]
+    {
+        text(&mut wire, &["SELECT", number]);
+        assert_eq!(text(&mut wire, &["SET", key, value]), "OK");
+    }
+    assert_eq!(text(&mut wire, &["SWAPDB", "3", "12"]), "OK");
+    assert_eq!(text(&mut wire, &["SWAPDB", "12", "11"]), "OK");
+    terminate(&node.0);
+    assert_eq!(end(node).code(), Some(0));
+
+    let (node, address) = start_with(directory.path(), &["--databases", "4"]);
+    let mut wire = Wire::connect(address);
+    assert_eq!(text(&mut wire, &["GET", "key"]), "seen");
+    assert_eq!(text(&mut wire, &["SELECT", "4"]), "-ERR DB index is out of range");
+    assert_eq!(text(&mut wire, &["MOVE", "key", "10"]), "-ERR DB index is out of range");
+    assert_eq!(wire.call(&["DBSIZE"]).raw, b":1\r\n");
+    assert!(!text(&mut wire, &["INFO", "keyspace"]).contains("db10"));
+    // From here on the hidden key is in a snapshot only.
+    compact(&mut wire);
+    terminate(&node.0);
+    assert_eq!(end(node).code(), Some(0));
+
+    let (node, address) = start(directory.path());
+    let mut wire = Wire::connect(address);
+    for (number, key, value) in [("0", "key", "seen"), ("10", "key", "hidden"), ("3", "k", "far")] {
+        text(&mut wire, &["SELECT", number]);
+        assert_eq!(text(&mut wire, &["GET", key]), value);
+    }
+    terminate(&node.0);
+    assert_eq!(end(node).code(), Some(0));
+
+    let (node, address) = start_with(directory.path(), &["--databases", "1"]);
+    assert_eq!(text(&mut Wire::connect(address), &["FLUSHALL"]), "OK");
+    terminate(&node.0);
+    assert_eq!(end(node).code(), Some(0));
+    let (_node, address) = start(directory.path());
+    let mut wire = Wire::connect(address);
+    for number in ["0", "3", "10"] {
+        text(&mut wire, &["SELECT", number]);
+        assert_eq!(wire.call(&["DBSIZE"]).raw, b":0\r\n", "{number}");
+    }
 }
 
 #[test]

@@ -42,8 +42,8 @@ impl Keyspace {
             Operation::Flush => self.flush(record.partition),
             Operation::Swap { other } => self.swap(record.partition, record.database, other),
             Operation::MoveIn { .. } | Operation::MoveOut { .. } => {
-                for database in 0..self.databases.len() {
-                    self.selected = database as u8;
+                for database in self.databases.numbers() {
+                    self.selected = database;
                     self.flush(record.partition);
                 }
                 self.selected = record.database;

@@ -306,7 +306,7 @@ impl Keyspace {
     /// chunk is full. Returns the first hash not copied, or `None` at the slot's end.
     fn copy_segment(&self, copy: &mut CopyCursor) -> Option<u64> {
         let (database, slot, hash) = copy.next;
-        let tables = &self.databases[database as usize].as_ref()?.tables;
+        let tables = &self.databases.get(database)?.tables;
         let (segment, next) = tables[self.shard.local(slot)].segment_at(hash);
         let mut entries: Vec<(u64, &Entry)> = segment
             .iter()

@@ -218,7 +218,7 @@ impl Keyspace {
     fn draw_in_turn(&mut self, drawn: Drawn) -> Option<(u8, Vec<u8>)> {
         for _ in 0..self.databases.len() {
             let database = self.pool.next_database;
-            self.pool.next_database = (database + 1) % self.databases.len() as u8;
+            self.pool.next_database = self.databases.next(database);
             if let Some(entry) = self.draw(database, drawn) {
                 return Some((database, entry.key().to_vec()));
             }
@@ -228,7 +228,7 @@ impl Keyspace {
 
     fn draw(&mut self, database: u8, drawn: Drawn) -> Option<&Entry> {
         let clock = &mut self.clock;
-        self.databases[database as usize].as_deref_mut()?.draw(drawn, &mut || clock.random())
+        self.databases.get_mut(database)?.draw(drawn, &mut || clock.random())
     }
 
     /// Draws some keys into the pool, and takes the best one that is still there.
@@ -239,7 +239,7 @@ impl Keyspace {
         samples: usize,
     ) -> Option<(u8, Vec<u8>)> {
         let mut pool = std::mem::take(&mut self.pool);
-        for database in 0..self.databases.len() as u8 {
+        for database in self.databases.numbers() {
             for _ in 0..samples {
                 let Some(entry) = self.draw(database, drawn) else { break };
                 let (access, deadline) = (entry.access(), entry.deadline());

@@ -67,7 +67,7 @@ impl Keyspace {
                 slice.cut = true;
                 break;
             }
-            let next = (self.expiry.database + 1) % self.databases.len() as u8;
+            let next = self.databases.next(self.expiry.database);
             self.expiry = Cursor { database: next, ..Cursor::default() };
         }
         self.selected = selected;
@@ -78,7 +78,7 @@ impl Keyspace {
     fn expire_database(&mut self, slice: &mut ExpirySlice, steps: &mut usize) -> bool {
         loop {
             let Cursor { local, hash, .. } = self.expiry;
-            let volatile = self.databases[self.selected as usize].as_ref();
+            let volatile = self.databases.get(self.selected);
             if volatile.is_none_or(|database| database.volatile == 0) || local >= self.shard.slots()
             {
                 return true;
@@ -101,7 +101,7 @@ impl Keyspace {
     /// those removed, and the first hash behind the segment.
     fn expire_segment(&mut self, local: usize, hash: u64) -> (usize, usize, Option<u64>) {
         let (now, lent) = (self.now, &self.lent);
-        let Some(database) = self.databases[self.selected as usize].as_deref_mut() else {
+        let Some(database) = self.databases.get_mut(self.selected) else {
             return (0, 0, None);
         };
         let table = &mut database.tables[local];
@@ -129,7 +129,7 @@ impl Keyspace {
     /// Estimates the mean time left from some keys.
     fn sample_ttl(&mut self) {
         let now = self.now.0;
-        if let Some(database) = self.databases[self.selected as usize].as_deref_mut() {
+        if let Some(database) = self.databases.get_mut(self.selected) {
             database.sample_ttl(now);
         }
     }

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use super::Keyspace;
 use super::entry::{Entry, Value};
 use super::partition::Totals;
-use super::{Database, Keyspace};
 use crate::records::{Operation, Record};
 
 /// The keys of this shard that coordinators hold.
@@ -48,8 +48,7 @@ impl Keyspace {
     pub fn lend(&mut self, key: &[u8], values: bool, copies: &mut Vec<(u8, Entry)>) {
         let at = self.locate(key);
         let local = self.shard.local(at.slot);
-        for (database, tables) in (0..).zip(&mut self.databases) {
-            let Some(tables) = tables else { continue };
+        for (database, tables) in self.databases.iter_mut() {
             let Some(entry) = tables.tables[local].find_mut(at.hash, key) else { continue };
             if entry.deadline().is_some_and(|deadline| deadline <= self.now) {
                 continue;
@@ -71,8 +70,7 @@ impl Keyspace {
     pub fn adopt(&mut self, database: u8, entry: Entry) {
         let at = self.locate(entry.key());
         let (shard, local) = (self.shard, self.shard.local(at.slot));
-        let database =
-            self.databases[database as usize].get_or_insert_with(|| Box::new(Database::new(shard)));
+        let database = self.databases.make(database, shard);
         let now = Totals::of(&entry);
         let table = &mut database.tables[local];
         let grown = table.insert_new(at.hash, entry, |entry| self.hasher.hash(entry.key()));

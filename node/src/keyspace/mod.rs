@@ -8,6 +8,7 @@
 //! - [`location`]: slot, partition and shard of a key;
 //! - [`entry`]: one key with its value in one allocation;
 //! - [`table`]: the keys of one slot;
+//! - [`databases`]: the numbered databases, hidden ones too;
 //! - [`apply`]: the changes that records state;
 //! - [`partition`]: partitions as a whole, taken out and put in;
 //! - [`copy`]: copies of partitions, made in slices while they change;
@@ -19,6 +20,7 @@
 
 pub mod apply;
 pub mod copy;
+pub mod databases;
 pub mod entry;
 pub mod eviction;
 pub mod expiry;
@@ -35,6 +37,7 @@ use distcache_protocol::slot::slot_of;
 
 use crate::config::{Config, EvictionPolicy};
 use crate::records::{DeleteCause, Operation, Record, StoredValue, UnixMillis};
+use databases::Databases;
 use entry::{Entry, Value};
 use eviction::{AccessClock, AccessMode, EvictionPool};
 use journal::Journal;
@@ -136,7 +139,7 @@ pub struct DatabaseSize {
 pub struct Keyspace {
     shard: ShardId,
     hasher: KeyHasher,
-    databases: Vec<Option<Box<Database>>>,
+    databases: Databases,
     selected: u8,
     now: UnixMillis,
     /// Bytes of entries and tables.
@@ -161,12 +164,12 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    /// Returns an empty keyspace of `databases` databases.
+    /// Returns an empty keyspace of which commands reach `databases` databases.
     pub fn new(shard: ShardId, databases: u16, hasher: KeyHasher) -> Self {
         Keyspace {
             shard,
             hasher,
-            databases: (0..databases).map(|_| None).collect(),
+            databases: Databases::new(databases),
             selected: 0,
             now: UnixMillis(0),
             used: 0,
@@ -185,7 +188,7 @@ impl Keyspace {
 
     /// Returns an empty keyspace of the same shard: keys can be moved between the two.
     pub fn twin(&self) -> Self {
-        Keyspace::new(self.shard, self.databases.len() as u16, self.hasher.clone())
+        Keyspace::new(self.shard, self.databases.reached(), self.hasher.clone())
     }
 
     /// The shard whose keys these are.
@@ -222,9 +225,9 @@ impl Keyspace {
         self.selected
     }
 
-    /// Number of databases.
-    pub fn databases(&self) -> usize {
-        self.databases.len()
+    /// Number of databases that commands reach.
+    pub fn databases(&self) -> u16 {
+        self.databases.reached()
     }
 
     /// Runs `body` with another database selected.
@@ -246,10 +249,10 @@ impl Keyspace {
         self.used
     }
 
-    /// Size of each database.
+    /// Size of each database, behind those that commands reach also hidden ones.
     pub fn sizes(&self) -> Vec<DatabaseSize> {
-        let size = |database: &Option<Box<Database>>| {
-            database.as_ref().map_or(DatabaseSize::default(), |database| DatabaseSize {
+        let size = |database: Option<&Database>| {
+            database.map_or(DatabaseSize::default(), |database| DatabaseSize {
                 keys: database.keys,
                 volatile: database.volatile,
                 average_ttl_millis: match database.volatile {
@@ -258,7 +261,7 @@ impl Keyspace {
                 },
             })
         };
-        self.databases.iter().map(size).collect()
+        self.databases.slots().map(size).collect()
     }
 
     #[inline]
@@ -276,7 +279,7 @@ impl Keyspace {
 
     #[inline]
     fn table(&self, slot: u16) -> Option<&SlotTable> {
-        let database = self.databases[self.selected as usize].as_ref()?;
+        let database = self.databases.get(self.selected)?;
         Some(&database.tables[self.shard.local(slot)])
     }
 
@@ -337,7 +340,7 @@ impl Keyspace {
         let at = self.locate(key);
         let (now, touching) = (self.now, self.touching && touch);
         let local = self.shard.local(at.slot);
-        let database = self.databases[self.selected as usize].as_deref_mut()?;
+        let database = self.databases.get_mut(self.selected)?;
         let (place, entry) = database.tables[local].find_place_mut(at.hash, key)?;
         if entry.deadline().is_some_and(|deadline| deadline <= now) {
             self.remove_at(at, key, DeleteCause::Expired);
@@ -370,8 +373,7 @@ impl Keyspace {
         deadline: Deadline,
     ) -> Option<UnixMillis> {
         let (shard, local) = (self.shard, self.shard.local(at.slot));
-        let database = self.databases[self.selected as usize]
-            .get_or_insert_with(|| Box::new(Database::new(shard)));
+        let database = self.databases.make(self.selected, shard);
         let table = &mut database.tables[local];
         if let Some(entry) = table.find_mut(at.hash, key) {
             let before = Totals::of(entry);
@@ -430,7 +432,7 @@ impl Keyspace {
     /// Takes an entry out of its table, without a record.
     fn take_at(&mut self, at: Location, key: &[u8]) -> Option<Entry> {
         let local = self.shard.local(at.slot);
-        let database = self.databases[self.selected as usize].as_deref_mut()?;
+        let database = self.databases.get_mut(self.selected)?;
         let table = &mut database.tables[local];
         let entry = table.remove(at.hash, key)?;
         let before = Totals::of(&entry).and_bytes(table.shrink(at.hash));
@@ -508,7 +510,7 @@ impl Keyspace {
         change: impl FnOnce(&mut Entry) -> T,
     ) -> Option<T> {
         let local = self.shard.local(at.slot);
-        let database = self.databases[self.selected as usize].as_deref_mut()?;
+        let database = self.databases.get_mut(self.selected)?;
         let table = &mut database.tables[local];
         let entry = table.find_mut(at.hash, key)?;
         let before = Totals::of(entry);

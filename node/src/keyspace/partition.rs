@@ -123,7 +123,7 @@ impl Keyspace {
     /// Whether any database has a key of a partition of this shard.
     pub fn holds_partition(&self, partition: PartitionId) -> bool {
         let index = self.first_slot(partition) / SLOTS;
-        self.databases.iter().flatten().any(|database| database.partitions[index].keys > 0)
+        self.databases.iter().any(|database| database.partitions[index].keys > 0)
     }
 
     /// Place of a partition's first slot among the slots of this shard.
@@ -137,7 +137,7 @@ impl Keyspace {
     pub fn partition_sizes(&self) -> Vec<(PartitionId, PartitionSize)> {
         let size = |index: usize| {
             let mut size = PartitionSize::default();
-            for database in self.databases.iter().flatten() {
+            for database in self.databases.iter() {
                 size.add(database.partitions[index]);
             }
             let partition = index as u16 * self.shard.count + self.shard.index;
@@ -146,25 +146,27 @@ impl Keyspace {
         (0..self.shard.slots() / SLOTS).map(size).filter(|(_, size)| size.keys > 0).collect()
     }
 
-    /// Partitions of this shard that hold a key in some database of `databases`.
-    pub fn occupied_partitions(&self, databases: &[u8]) -> Vec<PartitionId> {
-        let holds = |index: &usize| {
-            databases.iter().any(|&database| {
-                let database = self.databases.get(database as usize).and_then(Option::as_ref);
-                database.is_some_and(|database| database.partitions[*index].keys > 0)
-            })
+    /// Partitions of this shard that hold a key in some database that is `wanted`, each with the
+    /// numbers of those.
+    pub fn occupied_partitions(&self, wanted: impl Fn(u8) -> bool) -> Vec<(PartitionId, Vec<u8>)> {
+        let occupied = |index: usize| {
+            let holds = |&number: &u8| {
+                let database = self.databases.get(number);
+                database.is_some_and(|database| database.partitions[index].keys > 0)
+            };
+            let partition = PartitionId(index as u16 * self.shard.count + self.shard.index);
+            let numbers = self.databases.numbers();
+            (partition, numbers.filter(|&number| wanted(number)).filter(holds).collect())
         };
-        (0..self.shard.slots() / SLOTS)
-            .filter(holds)
-            .map(|index| PartitionId(index as u16 * self.shard.count + self.shard.index))
-            .collect()
+        let all = (0..self.shard.slots() / SLOTS).map(occupied);
+        all.filter(|(_, numbers): &(_, Vec<u8>)| !numbers.is_empty()).collect()
     }
 
     /// Removes all keys of the selected database that live in `partition`. Their tables are put
     /// aside: see [`Keyspace::take_removed`].
     pub fn flush(&mut self, partition: PartitionId) {
         let first = self.first_slot(partition);
-        let Some(database) = &mut self.databases[self.selected as usize] else { return };
+        let Some(database) = self.databases.get_mut(self.selected) else { return };
         let part = database.take_part(&mut self.used, first);
         self.removed.extend(part.tables.into_iter().filter(|table| !table.is_empty()));
     }
@@ -181,7 +183,7 @@ impl Keyspace {
         }
         let first = self.first_slot(partition);
         let take = |keyspace: &mut Self, database: u8| {
-            let database = keyspace.databases[database as usize].as_mut()?;
+            let database = keyspace.databases.get_mut(database)?;
             let part = database.take_part(&mut keyspace.used, first);
             (part.totals.keys > 0).then_some(part)
         };
@@ -203,8 +205,7 @@ impl Keyspace {
             parts: Vec::new(),
             hasher: self.hasher.fingerprint(),
         };
-        for (number, database) in (0..).zip(&mut self.databases) {
-            let Some(database) = database else { continue };
+        for (number, database) in self.databases.iter_mut() {
             let part = database.take_part(&mut self.used, first);
             if part.totals.keys > 0 {
                 detached.size.add(part.totals);
@@ -215,8 +216,8 @@ impl Keyspace {
     }
 
     /// Puts all keys of a partition in, in place of those that are here (which are put aside: see
-    /// [`Keyspace::take_removed`]). They come from a keyspace of the same shard layout, hasher
-    /// and number of databases. As little an effect as [`Keyspace::detach`].
+    /// [`Keyspace::take_removed`]). They come from a keyspace of the same shard layout and
+    /// hasher. As little an effect as [`Keyspace::detach`].
     pub fn attach(&mut self, detached: DetachedPartition) {
         let DetachedPartition { partition, parts, hasher, .. } = detached;
         debug_assert_eq!(hasher, self.hasher.fingerprint());
@@ -230,9 +231,7 @@ impl Keyspace {
     }
 
     fn put_part(&mut self, database: u8, first: usize, part: Part) {
-        let shard = self.shard;
-        let database =
-            self.databases[database as usize].get_or_insert_with(|| Box::new(Database::new(shard)));
+        let database = self.databases.make(database, self.shard);
         database.put_part(&mut self.used, first, part);
     }
 }

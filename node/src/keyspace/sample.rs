@@ -173,7 +173,7 @@ mod tests {
             let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             mixed ^ (mixed >> 31)
         };
-        let database = keyspace.databases[0].as_mut().unwrap();
+        let database = keyspace.databases.get_mut(0).unwrap();
         let mut times = BTreeMap::new();
         for _ in 0..draws {
             let entry = database.draw(which, &mut random).unwrap();

@@ -76,7 +76,7 @@ fn take(keyspace: &mut Keyspace, step: Step) {
         }
         Step::Flush => flush(keyspace),
         Step::Swap => {
-            for partition in keyspace.occupied_partitions(&[0, 1]) {
+            for (partition, _) in keyspace.occupied_partitions(|number| number < 2) {
                 keyspace.swap(partition, 0, 1);
             }
         }
@@ -92,7 +92,8 @@ fn take(keyspace: &mut Keyspace, step: Step) {
 }
 
 fn flush(keyspace: &mut Keyspace) {
-    for partition in keyspace.occupied_partitions(&[keyspace.database()]) {
+    let selected = keyspace.database();
+    for (partition, _) in keyspace.occupied_partitions(|number| number == selected) {
         keyspace.flush(partition);
     }
 }
@@ -108,7 +109,7 @@ fn count(tables: &[SlotTable]) -> Totals {
 
 /// Totals of all databases, counted one by one.
 fn recount(keyspace: &Keyspace) -> Totals {
-    let databases = keyspace.databases.iter().flatten();
+    let databases = keyspace.databases.iter();
     databases.map(|database| count(&database.tables)).fold(Totals::NONE, Totals::plus)
 }
 
@@ -124,7 +125,7 @@ fn accounts(keyspace: &Keyspace) -> Totals {
 /// Checks all running totals against a recount.
 pub(super) fn check_accounts(keyspace: &Keyspace) -> Result<(), TestCaseError> {
     prop_assert_eq!(accounts(keyspace), recount(keyspace));
-    for database in keyspace.databases.iter().flatten() {
+    for database in keyspace.databases.iter() {
         let counted: Vec<_> =
             database.tables.chunks(SLOTS_PER_PARTITION as usize).map(count).collect();
         prop_assert_eq!(&database.partitions[..], &counted[..]);
@@ -192,7 +193,7 @@ fn flushed_tables_are_put_aside_for_another_thread() {
         keyspace.put(&key(number), Value::String(&[1; 40]), Deadline::Clear);
     }
     let keys = accounts(&keyspace).keys;
-    for partition in keyspace.occupied_partitions(&[0]) {
+    for (partition, _) in keyspace.occupied_partitions(|number| number == 0) {
         keyspace.flush(partition);
     }
     assert_eq!(accounts(&keyspace), Totals::NONE);

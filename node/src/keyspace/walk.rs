@@ -92,7 +92,7 @@ impl Keyspace {
         mut visit: impl FnMut(&Entry),
     ) -> Walked {
         let mut walked = Walked { next: None, keys: 0 };
-        let Some(database) = &self.databases[self.selected as usize] else { return walked };
+        let Some(database) = self.databases.get(self.selected) else { return walked };
         let mut show = |entry: &Entry| {
             if entry.deadline().is_none_or(|deadline| deadline > self.now) {
                 visit(entry);

@@ -55,7 +55,7 @@ impl Keyspace {
         // window, and keep it from asking for more.
         let mut tables: Vec<(&SlotTable, u64)> = Vec::with_capacity(hints.size_hint().0);
         tables.extend(hints.filter_map(|hint| {
-            let database = self.databases[hint.database as usize].as_ref()?;
+            let database = self.databases.get(hint.database)?;
             let table = &database.tables[self.shard.local(hint.location.slot)];
             prefetch(table);
             Some((table, hint.location.hash))

@@ -21,7 +21,7 @@ use crate::command::{Args, Command, CommandError, CommandResult, Flags, Run};
 use crate::config::FsyncPolicy;
 use crate::keyspace::{Keyspace, ShardId};
 use crate::node::Node;
-use crate::records::{Operation, PartitionId, Record};
+use crate::records::{Operation, Record};
 use crate::shard::holds::{Held, Ticket, Wanted};
 
 /// A scratch keyspace is laid out as one of as many shards as there are partitions: it has the
@@ -102,16 +102,17 @@ async fn on_keys(
 }
 
 /// Changes whole databases on all shards at once: the records that `operations` gives for each
-/// partition that has keys in one of `databases`. `check` is asked when all shards are held.
+/// partition that has keys in one of `databases` (`None`: all, hidden ones too), given the numbers
+/// of those where it has. `check` is asked when all shards are held.
 ///
 /// # Errors
 /// A shard's refusal, that of `check`, or the log's; nothing, or everything, is done then.
 pub async fn run_on_databases(
     node: &Arc<Node>,
     command: Command,
-    databases: Vec<u8>,
+    databases: Option<Vec<u8>>,
     check: fn(&Node) -> CommandResult,
-    operations: impl Fn(PartitionId, &mut dyn FnMut(u8, Operation<'static>)) + Send + 'static,
+    operations: impl Fn(&[u8], &mut dyn FnMut(u8, Operation<'static>)) + Send + 'static,
 ) -> CommandResult {
     let node = node.clone();
     let task = tokio::spawn(async move {
@@ -123,9 +124,9 @@ pub async fn run_on_databases(
             return Err(error);
         }
         let mut frame = FrameBuilder::default();
-        for partition in holding.held.iter().flat_map(|held| held.occupied.iter().copied()) {
-            operations(partition, &mut |database, operation| {
-                frame.push(&Record { partition, database, operation });
+        for (partition, numbers) in holding.held.iter().flat_map(|held| &held.occupied) {
+            operations(numbers, &mut |database, operation| {
+                frame.push(&Record { partition: *partition, database, operation });
             });
         }
         holding.end(frame).await

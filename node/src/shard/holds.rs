@@ -28,10 +28,10 @@ pub enum Wanted {
         /// Whether their values are needed, or only whether they exist.
         values: bool,
     },
-    /// All keys of these databases; the answer names the partitions that have any.
+    /// All keys; the answer names the partitions that have any in these databases.
     Everything {
-        /// The databases.
-        databases: Vec<u8>,
+        /// The databases; `None` for all, hidden ones too.
+        databases: Option<Vec<u8>>,
     },
 }
 
@@ -43,8 +43,9 @@ pub type Lent = (u8, Entry);
 pub struct Held {
     /// Copies of the keys that exist.
     pub entries: Vec<Lent>,
-    /// Partitions with keys, for [`Wanted::Everything`].
-    pub occupied: Vec<PartitionId>,
+    /// Partitions with keys, and the databases where they have them, for
+    /// [`Wanted::Everything`].
+    pub occupied: Vec<(PartitionId, Vec<u8>)>,
 }
 
 /// The holds of a shard. `W` is what else waits: it is woken when a hold ends.
@@ -133,7 +134,8 @@ impl<W> Holds<W> {
                 }
             }
             Wanted::Everything { databases } => {
-                held.occupied = keyspace.occupied_partitions(databases);
+                let is_wanted = |number| databases.as_ref().is_none_or(|all| all.contains(&number));
+                held.occupied = keyspace.occupied_partitions(is_wanted);
                 keyspace.hold_everything(true);
             }
         }

@@ -17,6 +17,7 @@ use crate::cluster::fault;
 use crate::cluster::raft::Consensus;
 use crate::cluster::table::{MoveId, NodeId, PartitionId, State};
 use crate::keyspace::SLOTS_PER_PARTITION;
+use crate::keyspace::databases::DATABASES_MAX;
 use crate::limits::{
     MOVE_KNOWN_WITHIN, MOVES_BESIDE_BYTES_MAX, MOVES_CUT_BYTES_MAX, MOVES_REST_MAX,
 };
@@ -113,9 +114,9 @@ impl Target {
             cut.join(&chunk, &table)?
         };
         let Some(records) = joined else { return Ok(()) };
-        let databases = self.node.databases();
+        // The source may have more than this node, which hides them then.
         let frame =
-            FrameBuilder::from_records(&records, chunk.count, chunk.partition, databases)
+            FrameBuilder::from_records(&records, chunk.count, chunk.partition, DATABASES_MAX)
                 .map_err(|error| format!("a chunk of partition {}: {error}", chunk.partition))?;
         let Chunk { partition, move_id, index, last, sync, .. } = chunk;
         let _syncing = sync.then(|| Syncing::begin(&self.beside));

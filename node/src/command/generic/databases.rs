@@ -27,19 +27,18 @@ fn check_mode(args: Args<'_>) -> CommandResult {
 async fn flush(
     session: &Session,
     args: Args<'_>,
-    databases: Vec<u8>,
+    databases: Option<Vec<u8>>,
     reply: &mut ReplyBuffer,
 ) -> CommandResult {
     check_mode(args)?;
     let command = TABLE.find(args.at(0)).ok_or(CommandError::Syntax)?;
-    let each = databases.clone();
     run_on_databases(
         &session.node,
         command,
         databases,
         |_| Ok(()),
-        move |_, push| {
-            each.iter().for_each(|&database| push(database, Operation::Flush));
+        |occupied, push| {
+            occupied.iter().for_each(|&database| push(database, Operation::Flush));
         },
     )
     .await?;
@@ -47,14 +46,14 @@ async fn flush(
     Ok(())
 }
 
-/// `FLUSHALL [ASYNC | SYNC]`
+/// `FLUSHALL [ASYNC | SYNC]`; hidden databases are emptied too, or what was flushed would be there
+/// again once there are more.
 fn flushall<'a>(
     session: &'a mut Session,
     args: Args<'a>,
     reply: &'a mut ReplyBuffer,
 ) -> CommandFuture<'a> {
-    let databases = (0..session.node.databases()).map(|number| number as u8).collect();
-    Box::pin(flush(session, args, databases, reply))
+    Box::pin(flush(session, args, None, reply))
 }
 
 /// `FLUSHDB [ASYNC | SYNC]`
@@ -63,7 +62,7 @@ fn flushdb<'a>(
     args: Args<'a>,
     reply: &'a mut ReplyBuffer,
 ) -> CommandFuture<'a> {
-    let databases = vec![session.database];
+    let databases = Some(vec![session.database]);
     Box::pin(flush(session, args, databases, reply))
 }
 
@@ -100,7 +99,7 @@ fn swapdb<'a>(
         let (one, other) = (known(one)?, known(other)?);
         if one != other {
             let command = TABLE.find(args.at(0)).ok_or(CommandError::Syntax)?;
-            let databases = vec![one, other];
+            let databases = Some(vec![one, other]);
             // Again, as a partition may have gone while this waited for the shards.
             run_on_databases(&session.node, command, databases, check_whole, move |_, push| {
                 push(one, Operation::Swap { other });

@@ -120,7 +120,7 @@ fn renamenx(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut ReplyBuffer) ->
 pub(super) fn database(keyspace: &Keyspace, argument: &[u8]) -> Result<u8, CommandError> {
     let number = super::small_integer(argument)?;
     match u8::try_from(number) {
-        Ok(number) if usize::from(number) < keyspace.databases() => Ok(number),
+        Ok(number) if u16::from(number) < keyspace.databases() => Ok(number),
         _ => Err(CommandError::DatabaseOutOfRange),
     }
 }

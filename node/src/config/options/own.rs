@@ -5,6 +5,7 @@ use super::super::value::{INT_MAX, Kind, Value};
 use super::Change::{Fixed, Live, Protected, Steady};
 use super::{OptionSpec, choice, integer, size};
 use crate::cluster::table::Role;
+use crate::keyspace::databases::DATABASES_MAX;
 
 const MB: u64 = 1 << 20;
 
@@ -165,9 +166,11 @@ pub(super) const ROWS: &[OptionSpec] = &[
     OptionSpec::new(
         Fixed,
         "databases",
-        integer(1, 255, "databases"),
+        integer(1, DATABASES_MAX as i64, "databases"),
         "16",
-        "Databases that SELECT reaches. A smaller number than before hides data, it loses none.",
+        "Databases that SELECT reaches. A smaller number than before hides data, it loses none: it \
+         takes memory, expires, is evicted and moves between nodes as before, and only FLUSHALL \
+         removes it.",
     )
     .field(|c, v| c.databases = v.integer()),
     OptionSpec::new(

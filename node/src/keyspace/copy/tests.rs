@@ -112,7 +112,7 @@ fn bytes(length: usize) -> Vec<u8> {
 fn content(keyspace: &Keyspace, partition: PartitionId) -> BTreeMap<(u8, Vec<u8>), state::Item> {
     let first = keyspace.shard.local(partition.0 * SLOTS_PER_PARTITION);
     let mut content = BTreeMap::new();
-    for (number, database) in (0..).zip(&keyspace.databases) {
+    for (number, database) in (0..).zip(keyspace.databases.slots()) {
         let Some(database) = database else { continue };
         let tables = &database.tables[first..first + SLOTS_PER_PARTITION as usize];
         for entry in tables.iter().flat_map(SlotTable::iter) {
