@@ -151,18 +151,46 @@ fn a_node_that_refuses_its_log_says_what_is_lost() {
     assert!(last.contains("distcache-log repair"), "{said}");
 }
 
+/// The tool looked at the operation log only.
+#[test]
+fn a_node_that_refuses_its_part_in_raft_has_a_directory_that_is_called_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (mut node, said) = start_alone(&data, &dir.path().join("output"));
+    assert_eq!(stopped(&mut node.0), Some(0), "{}", said());
+    verify(&data);
+    let redo = data.join("raft/log/redo");
+    let mut bytes = fs::read(&redo).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&redo, bytes).unwrap();
+    let report = InspectionCopy::new(&data, |_, _| {}).unwrap().verify(|_| {}).unwrap();
+    assert!(!report.is_intact() && report.damages.is_empty(), "{report:?}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
+    command.args(["--port", "0", "--shards", "1", "--data-dir"]).arg(&data);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("raft's log"), "{said}");
+}
+
+/// Starts a node that looks for no others, and waits until it is up.
+fn start_alone(data: &Path, output: &Path) -> (Process, impl Fn() -> String + use<>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
+    command.args(["--port", "0", "--shards", "1", "--data-dir"]).arg(data);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let child = command.stderr(fs::File::create(output).unwrap()).spawn().unwrap();
+    let output = output.to_owned();
+    let said = move || fs::read_to_string(&output).unwrap();
+    until(LIMIT, "the node is not up", || said().contains("and is up").then_some(()));
+    (Process(child), said)
+}
+
 /// It was waited for until the time for stopping was over.
 #[test]
 fn a_client_that_waits_for_ever_does_not_keep_a_node_from_stopping() {
     let dir = tempfile::tempdir().unwrap();
     let (data, output) = (dir.path().join("data"), dir.path().join("output"));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
-    command.args(["--port", "0", "--shards", "1", "--data-dir"]).arg(&data);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let child = command.stderr(fs::File::create(&output).unwrap()).spawn().unwrap();
-    let mut node = Process(child);
-    let said = || fs::read_to_string(&output).unwrap();
-    until(LIMIT, "the node is not up", || said().contains("and is up").then_some(()));
+    let (mut node, said) = start_alone(&data, &output);
     let port = fs::read_to_string(data.join("port")).unwrap().trim().parse().unwrap();
     let addr = ([127, 0, 0, 1], port).into();
     let (mut admin, mut client) = (Wire::connect(addr), Wire::connect(addr));

@@ -156,6 +156,19 @@ impl CopyPlan {
         Ok(Self::of_files(dir, parent, list_files(dir)?, [lock, None]))
     }
 
+    /// The same, with the node's part in Raft if there is one: all that a start reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`CopyPlan::new`].
+    pub fn of_all(dir: &Path, parent: &Path) -> Result<Self, LogError> {
+        check_is_data_directory(dir)?;
+        let locks = [lock_for_reading(dir)?, lock_for_reading(&dir.join(RAFT))?];
+        let mut files = list_files(dir)?;
+        list_folder(dir, PathBuf::from(RAFT), &mut files)?;
+        Ok(Self::of_files(dir, parent, files, locks))
+    }
+
     /// Plans a copy of a node's part in Raft alone, which lies in its data directory `dir`.
     ///
     /// # Errors
@@ -255,9 +268,9 @@ impl InspectionCopy {
     ///
     /// # Errors
     ///
-    /// As [`CopyPlan::new`] and [`CopyPlan::copy`].
+    /// As [`CopyPlan::of_all`] and [`CopyPlan::copy`].
     pub fn new(dir: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Self, LogError> {
-        let plan = CopyPlan::new(dir, &std::env::temp_dir())?;
+        let plan = CopyPlan::of_all(dir, &std::env::temp_dir())?;
         let total = plan.bytes();
         plan.copy(|copied| progress(copied, total))
     }

@@ -42,6 +42,14 @@ pub enum LogError {
         /// Its format or kind.
         found: u32,
     },
+    /// Another version, maybe an older one, wrote something in the directory.
+    #[error("{what} in {dir}: use the version of distcache that wrote it")]
+    OtherVersion {
+        /// The data directory.
+        dir: PathBuf,
+        /// What cannot be read, and why.
+        what: String,
+    },
     /// A file operation failed.
     #[error("{action} {path} failed: {reason}")]
     File {

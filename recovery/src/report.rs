@@ -36,14 +36,17 @@ pub struct VerifyReport {
     pub declared_gaps: Vec<(SequenceNumber, SequenceNumber)>,
     /// What was left out although the log counts as intact, in words.
     pub warnings: Vec<String>,
-    /// Damage; a node does not start with any.
+    /// Damage of the log; a node does not start with any.
     pub damages: Vec<Damage>,
+    /// Damage of the node's part in Raft, in words; a node does not start with any. Only a look at
+    /// the whole directory finds it.
+    pub raft_damages: Vec<String>,
 }
 
 impl VerifyReport {
-    /// Returns whether a node would start with this log.
+    /// Returns whether a node would start with what was read.
     pub fn is_intact(&self) -> bool {
-        self.damages.is_empty()
+        self.damages.is_empty() && self.raft_damages.is_empty()
     }
 }
 

@@ -185,6 +185,52 @@ fn damage_ends_with_code_1_and_what_is_intact_is_shown() {
     }
 }
 
+/// It looked at the log only.
+#[test]
+fn verify_finds_what_keeps_a_node_from_starting_in_raft_too() {
+    let whole = || {
+        let dir = written();
+        Log::create(dir.path()).close();
+        dir
+    };
+    let dir = whole();
+    clean(dir.path(), &["verify"]);
+    let redo = dir.path().join("raft/log/redo");
+    let mut bytes = fs::read(&redo).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&redo, bytes).unwrap();
+    let before = contents(dir.path());
+    let found = run(dir.path(), &["verify"]);
+    assert_eq!(found.code, 1, "{}", found.out);
+    for text in ["DAMAGED", "raft: the log is damaged: the redo log has an unreadable", "to do "] {
+        assert!(found.out.contains(text), "{text} in {}", found.out);
+    }
+    // The log itself needs no repair.
+    assert!(!found.out.contains("distcache-log repair"), "{}", found.out);
+    let json = &run(dir.path(), &["verify", "--format", "json"]).json()[0];
+    assert_eq!(json["is_intact"], false);
+    assert!(json["raft_damages"][0].as_str().unwrap().contains("unreadable"), "{json}");
+    assert!(contents(dir.path()) == before, "the directory was changed");
+    // A node says the same.
+    RaftDirectory::open(dir.path(), NODE).unwrap_err();
+
+    type Change = fn(&Path);
+    let changes: [(Change, i32, &str); 4] = [
+        (|dir| append(dir, &[entry(9, &[0])]), 1, "entry 6 says it is 9"),
+        (|dir| fs::write(dir.join("raft/snapshot"), "x").unwrap(), 1, "snapshot is damaged"),
+        // A node starts without its part in Raft then.
+        (|dir| fs::remove_file(dir.join("raft/identity")).unwrap(), 0, "identity is missing"),
+        (|dir| append(dir, &[entry(6, &[1, 4, 8])]), 2, "another version wrote it"),
+    ];
+    for (change, code, text) in changes {
+        let dir = whole();
+        change(dir.path());
+        let found = run(dir.path(), &["verify", "-q"]);
+        assert_eq!(found.code, code, "{text}: {}{}", found.out, found.err);
+        assert!(found.out.contains(text) || found.err.contains(text), "{}", found.out);
+    }
+}
+
 #[test]
 fn what_another_version_wrote_ends_with_code_2_behind_the_rest() {
     let dir = written();

@@ -3,6 +3,7 @@
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -26,7 +27,7 @@ pub(super) struct Source<'a> {
     // Before the folder that it is in: dropped in this order.
     copy: InspectionCopy,
     _scratch: Scratch,
-    /// Bytes of the directory's log.
+    /// Bytes of what was copied.
     pub(super) disk_bytes: u64,
 }
 
@@ -52,10 +53,23 @@ pub(super) struct Located<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Copies the session's data directory.
+    /// Copies the log of the session's data directory.
     pub(super) fn open(session: &'a Session) -> anyhow::Result<Self> {
+        Self::open_by(session, CopyPlan::new)
+    }
+
+    /// Copies all that a node reads at its start.
+    pub(super) fn open_all(session: &'a Session) -> anyhow::Result<Self> {
+        Self::open_by(session, CopyPlan::of_all)
+    }
+
+    fn open_by(
+        session: &'a Session,
+        plan: fn(&Path, &Path) -> Result<CopyPlan, LogError>,
+    ) -> anyhow::Result<Self> {
         let scratch = Scratch::new(&session.temp_dir)?;
-        let plan = session.plan(&scratch)?;
+        let plan = plan(&session.dir, scratch.path()).map_err(explain)?;
+        session.note_copy(&plan);
         let disk_bytes = plan.bytes();
         let bar = session.bar(true);
         bar.set_style(style("copying {decimal_bytes} of {decimal_total_bytes} {wide_bar} {eta}"));

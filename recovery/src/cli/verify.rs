@@ -1,4 +1,4 @@
-//! `verify`: whether a node would start with the log, and if not, what is lost.
+//! `verify`: whether a node would start with the directory, and if not, what is lost.
 
 use std::io::Write;
 
@@ -16,12 +16,13 @@ Examples:
   distcache-log verify ./distcache-data --format json | jq .damages
   distcache-log verify ./distcache-data --quiet || echo 'do not start the node'
 
-Every record is read and every checksum computed. The exit code is 0 exactly if a node would start
-with the directory, and 1 if it would refuse it as damaged.";
+Every record is read and every checksum computed, also of the node's part in Raft, if it has one.
+The exit code is 0 exactly if a node would start with the directory, and 1 if it would refuse it as
+damaged. A part in Raft that a node would put aside, to be a new one, is a warning.";
 
 pub(super) fn command() -> Command {
     Command::new("verify")
-        .about("Checks the whole log as a node does at its start")
+        .about("Checks the whole directory as a node does at its start")
         .after_help(EXAMPLES)
         .arg(format_option(&["text", "json"]))
 }
@@ -31,7 +32,7 @@ pub(super) fn run(
     _: &ArgMatches,
     out: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let source = Source::open(session)?;
+    let source = Source::open_all(session)?;
     let bar = session.bar(true);
     bar.set_style(style("checking {percent}% {wide_bar} {eta}"));
     let report = source.copy().verify(|progress| {
@@ -84,7 +85,7 @@ fn print_text(session: &Session, report: &VerifyReport, out: &mut dyn Write) -> 
         writeln!(out, "{title:<10} {}", damage.reason)?;
         writeln!(out, "lost       {}", damage.kind.lost())?;
     }
-    if !report.is_intact() {
+    if !report.damages.is_empty() {
         writeln!(
             out,
             "to save    {} records and {} keys of snapshots at least: \
@@ -92,5 +93,15 @@ fn print_text(session: &Session, report: &VerifyReport, out: &mut dyn Write) -> 
             report.records, report.snapshot_records
         )?;
     }
-    Ok(())
+    for damage in &report.raft_damages {
+        writeln!(out, "bad        raft: {damage}")?;
+    }
+    if !report.raft_damages.is_empty() {
+        writeln!(
+            out,
+            "to do      put back a copy of {dir}/raft that was made when the node was last \
+             stopped, or remove it: the node then joins as a new one"
+        )?;
+    }
+    Ok(out.flush()?)
 }

@@ -7,6 +7,8 @@ use crate::directory::{DataDirectory, Format, InspectionCopy};
 use crate::error::{Damage, DamageKind, LogError};
 use crate::frame::FORMAT_VERSION;
 use crate::mark::{Mark, MarkFile, MarkState};
+use crate::raft_directory::{RAFT, unusable};
+use crate::raft_inspection::RaftEntryError;
 use crate::record::SequenceNumber;
 use crate::redo_store::RedoStore;
 use crate::report::{Progress, VerifyReport};
@@ -38,14 +40,23 @@ impl InspectionCopy {
         Opening { dir: self.path(), mode: OpenMode::Existing, name }.run(Policy::Survey)
     }
 
-    /// Reads the copy from end to end, every record included, and returns what was found.
+    /// Reads the copy from end to end, every record and every entry of Raft's log included, and
+    /// returns what was found.
     ///
-    /// A node starts with the directory if and only if [`VerifyReport::is_intact`].
+    /// If all of the directory was copied ([`CopyPlan::of_all`](crate::CopyPlan::of_all)), a node
+    /// starts with it if and only if [`VerifyReport::is_intact`].
     ///
     /// # Errors
     ///
-    /// When a newer version wrote the log, and when reading fails for reasons that are no damage.
-    pub fn verify(&self, mut progress: impl FnMut(Progress)) -> Result<VerifyReport, LogError> {
+    /// When another version wrote what is there, and when reading fails for reasons that are no
+    /// damage.
+    pub fn verify(&self, progress: impl FnMut(Progress)) -> Result<VerifyReport, LogError> {
+        let mut report = self.verify_log(progress)?;
+        self.verify_raft(&mut report)?;
+        Ok(report)
+    }
+
+    fn verify_log(&self, mut progress: impl FnMut(Progress)) -> Result<VerifyReport, LogError> {
         let damaged = |damage: Box<Damage>| VerifyReport {
             damages: vec![*damage],
             ..VerifyReport::default()
@@ -65,6 +76,38 @@ impl InspectionCopy {
             progress(replay.progress());
         }
         Ok(replay.report().clone())
+    }
+
+    fn verify_raft(&self, report: &mut VerifyReport) -> Result<(), LogError> {
+        let failed = |error: &dyn std::fmt::Display| LogError::File {
+            action: "read of",
+            path: self.source().join(RAFT),
+            reason: error.to_string(),
+        };
+        let path = self.path().join(RAFT);
+        if let Some(reason) = unusable(&path).map_err(|error| failed(&error))? {
+            report.warnings.push(format!(
+                "raft: {reason}: a node would put the folder aside and be a new one, in no cluster"
+            ));
+            return Ok(());
+        }
+        let raft = self.open_raft().map_err(|error| failed(&error))?;
+        report.raft_damages.extend_from_slice(&raft.damages);
+        let mut unknown = raft.unknown.clone();
+        let (first, end) = raft.extent();
+        for error in raft.entries(first, end).filter_map(Result::err) {
+            match error {
+                RaftEntryError::Damaged(reason) => report.raft_damages.push(reason),
+                RaftEntryError::Unknown { .. } => unknown.push(error.to_string()),
+            }
+        }
+        match unknown.first() {
+            Some(what) if report.is_intact() => {
+                let (dir, what) = (self.source().to_owned(), format!("raft: {what}"));
+                Err(LogError::OtherVersion { dir, what })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
