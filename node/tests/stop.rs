@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use distcache_recovery::{
     FrameBuilder, InspectionCopy, OpenMode, Operation, PartitionId, Record, StoredValue,
-    UnixMillis, VerifyReport, open,
+    UnixMillis, VerifyReport, open, repair,
 };
 use support::cluster::{Node, start};
 use support::process::{Process, terminate, until};
@@ -149,6 +149,32 @@ fn a_node_that_refuses_its_log_says_what_is_lost() {
     assert!(last.starts_with("distcache-node: "), "{said}");
     assert!(last.contains("records 1 to 1 are lost"), "{said}");
     assert!(last.contains("distcache-log repair"), "{said}");
+}
+
+/// It started without a word, as the missing records were declared to be so.
+#[test]
+fn a_node_warns_of_what_a_repair_could_not_save() {
+    let data = tempfile::tempdir().unwrap();
+    for key in [b"first".as_slice(), b"a key to be lost", b"last"] {
+        add_record(data.path(), key);
+    }
+    for name in ["log/db", "log/redo"] {
+        let path = data.path().join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        let places: Vec<usize> =
+            (0..bytes.len()).filter(|&at| bytes[at..].starts_with(b"a key to be lost")).collect();
+        places.iter().for_each(|&at| bytes[at] ^= 1);
+        fs::write(&path, bytes).unwrap();
+    }
+    let parent = tempfile::tempdir().unwrap();
+    let new = parent.path().join("new");
+    let report = repair(data.path(), &new, UnixMillis(2), &mut |_, _, _| {}).unwrap();
+    assert_eq!(report.lost.len(), 1, "{report:?}");
+    let (mut node, said) = start_alone(&new, &parent.path().join("output"));
+    assert_eq!(stopped(&mut node.0), Some(0), "{}", said());
+    let said = said();
+    let warning = said.lines().find(|line| line.contains("records 1 to 1 are missing"));
+    assert!(warning.is_some_and(|line| line.contains("WARN")), "{said}");
 }
 
 /// The tool looked at the operation log only.

@@ -213,6 +213,13 @@ pub fn load(
     for warning in &report.warnings {
         log::warn!("{warning}");
     }
+    for (first, end) in &report.declared_gaps {
+        let last = end.0.saturating_sub(1);
+        log::warn!(
+            "records {first} to {last} are missing since an earlier repair or a full disk: \
+             changes of keys may be lost"
+        );
+    }
     let elapsed = Ticks::now().since(started);
     log::info!(
         records = report.records, snapshot_records = report.snapshot_records,
