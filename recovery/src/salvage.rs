@@ -4,6 +4,7 @@
 //! does not give is searched for in its raw files. Sequence numbers stay as they were; where
 //! records are missing, a note in the new log says so, and a node starts with a warning.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -84,8 +85,8 @@ pub fn repair(
 ///
 /// # Errors
 ///
-/// When a node has `dir` open, when `output` is not empty or lies in `dir`, when a newer version
-/// wrote the log, and when reading or writing fails.
+/// When a node has `dir` open, when `output` is no empty directory or lies in `dir`, when a newer
+/// version wrote the log, and when reading or writing fails.
 pub fn repair_with(
     dir: &Path,
     output: &Path,
@@ -98,10 +99,7 @@ pub fn repair_with(
         let reason = format!("it lies in {}, which is only read", dir.display());
         return Err(LogError::File { action: "repair into", path: output.to_owned(), reason });
     }
-    if std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some()) {
-        let reason = "directory is not empty".to_owned();
-        return Err(LogError::File { action: "repair into", path: output.to_owned(), reason });
-    }
+    let output = &output_directory(output)?;
     let partial = partial_name(output)?;
     let plan = CopyPlan::new(dir, temp)?;
     let total = plan.bytes();
@@ -117,8 +115,11 @@ pub fn repair_with(
     let (writer, _) = target.finish()?;
     let repair = Repair { carved, writer, now, written: UnixMillis(0), report };
     let report = repair.run(&copy, mark, progress)?;
-    std::fs::rename(&partial, output)
-        .map_err(|error| LogError::file("rename to", output, &error))?;
+    let rename = || {
+        std::fs::rename(&partial, output)?;
+        output.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    };
+    rename().map_err(|error| LogError::file("rename to", output, &error))?;
     Ok(report)
 }
 
@@ -128,6 +129,28 @@ fn is_inside(path: &Path, dir: &Path) -> bool {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let existing = absolute.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
     existing.is_some_and(|existing| existing.starts_with(&dir))
+}
+
+/// Returns the path of the output without a slash at its end. Refuses what a rename could not
+/// replace, before a long time is spent.
+fn output_directory(output: &Path) -> Result<PathBuf, LogError> {
+    let refused = |reason: &str| LogError::File {
+        action: "repair into",
+        path: output.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let absolute = std::path::absolute(output).map_err(|error| refused(&error.to_string()))?;
+    let path: PathBuf = absolute.components().collect();
+    if path.file_name().is_none() {
+        return Err(refused("it has no name"));
+    }
+    if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_dir()) {
+        return Err(refused("it is not a directory"));
+    }
+    if std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(refused("directory is not empty"));
+    }
+    Ok(path)
 }
 
 /// Names the directory that becomes the output once it is whole, so that no node starts with a

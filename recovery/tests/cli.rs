@@ -4,6 +4,7 @@
 
 mod cli_support;
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
@@ -394,6 +395,30 @@ fn repair_of_an_intact_log_loses_nothing() {
         let (old, new) = (clean(dir.path(), arguments), clean(&new, arguments));
         assert_eq!(old.out, new.out, "{arguments:?}");
     }
+}
+
+/// It was found out at the end, when `NEW/.partial` could not become `NEW/`.
+#[test]
+fn the_output_of_a_repair_may_end_with_a_slash_and_is_no_file() {
+    let (dir, parent) = (compacted(), tempfile::tempdir().unwrap());
+    let new = parent.path().join("new");
+    clean(dir.path(), &["repair", "--output", &format!("{}/", new.display())]);
+    assert!(clean(&new, &["verify"]).out.contains("intact"));
+    // An empty directory is taken as well.
+    let empty = parent.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    clean(dir.path(), &["repair", "--output", &format!("{}/.", empty.display())]);
+
+    let file = parent.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    let refused = run(dir.path(), &["repair", "--output", file.to_str().unwrap()]);
+    assert_eq!(refused.code, 2);
+    assert!(refused.err.contains("is not a directory"), "{}", refused.err);
+    let mut left: Vec<_> =
+        fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["empty", "file", "new"]);
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
 }
 
 fn check_damaged(dir: &Path) {
