@@ -149,10 +149,11 @@ impl ShardMoves {
         match assignment.part {
             Part::Serves { serve_from, .. } if staged.is_some() => {
                 let is_whole = self.staging.chunks_of(partition) == serve_from.0;
+                // The table names nobody any more who gives it.
+                let from = node(self.staging.source_of(partition));
                 let Some(received) = self.staging.take(partition) else { return };
                 if is_whole {
                     keyspace.attach(received);
-                    let from = node(assignment.peer);
                     note(keyspace, partition, Operation::Own { epoch, from });
                 } else {
                     // Left over from a move that was cancelled before this node got it otherwise.

@@ -61,6 +61,7 @@ pub struct Unreceived {
 #[derive(Debug)]
 struct Receiving {
     move_id: MoveId,
+    from: NodeId,
     next_index: u64,
     /// As it was at the first chunk.
     log_failures: u64,
@@ -83,6 +84,11 @@ impl Staging {
     /// The move by which a partition is being received.
     pub fn move_of(&self, partition: PartitionId) -> Option<MoveId> {
         self.receiving.get(&partition).map(|receiving| receiving.move_id)
+    }
+
+    /// Who sends a partition that is being received.
+    pub fn source_of(&self, partition: PartitionId) -> Option<NodeId> {
+        self.receiving.get(&partition).map(|receiving| receiving.from)
     }
 
     /// How many chunks of a partition were received.
@@ -111,7 +117,7 @@ impl Staging {
     /// Applies a chunk that [`Staging::check`] has accepted. The first one of a move begins with
     /// nothing. Its keys count as used now, by the clock of the keyspace that is `served`.
     pub fn apply(&mut self, received: &Received, served: &Keyspace) {
-        let Received { partition, move_id, index, ref frame, log_failures, .. } = *received;
+        let Received { partition, move_id, index, from, ref frame, log_failures } = *received;
         let keyspace = self.keyspace.get_or_insert_with(|| Box::new(served.twin()));
         keyspace.clock.follow(&served.clock);
         if index == 0 {
@@ -120,8 +126,8 @@ impl Staging {
         for record in RecordCursor::new(frame.payload(), frame.count()) {
             keyspace.apply(&record.expect("the records were checked when they came"));
         }
-        self.receiving
-            .insert(partition, Receiving { move_id, next_index: index + 1, log_failures });
+        let receiving = Receiving { move_id, from, next_index: index + 1, log_failures };
+        self.receiving.insert(partition, receiving);
     }
 
     /// Takes a partition out, with what was received of it; `None` if nothing was.
