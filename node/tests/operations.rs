@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use distcache_recovery::InspectionCopy;
 use support::process::{Process, terminate, until};
 use support::server::Server;
 use support::wire::{Tree, Wire};
@@ -463,6 +464,25 @@ fn fewer_databases_than_before_hide_keys_and_lose_none() {
         text(&mut wire, &["SELECT", number]);
         assert_eq!(wire.call(&["DBSIZE"]).raw, b":0\r\n", "{number}");
     }
+}
+
+/// `distcache-log summary` showed moves where there were none.
+#[test]
+fn the_snapshots_of_a_node_that_was_always_alone_state_no_epoch() {
+    let directory = tempfile::tempdir().unwrap();
+    // In the cluster's table each restart begins an epoch of its partitions.
+    for key in ["one", "two"] {
+        let (node, address) = start(directory.path());
+        let mut wire = Wire::connect(address);
+        assert_eq!(text(&mut wire, &["SET", key, "value"]), "OK");
+        compact(&mut wire);
+        terminate(&node.0);
+        assert_eq!(end(node).code(), Some(0));
+    }
+    let copy = InspectionCopy::new(directory.path(), |_, _| {}).unwrap();
+    let snapshots = copy.open().unwrap().snapshots();
+    assert!(snapshots.iter().any(|found| found.records > 0));
+    assert!(snapshots.iter().all(|found| found.epoch.0 == 0), "{snapshots:?}");
 }
 
 #[test]

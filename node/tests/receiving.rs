@@ -11,6 +11,7 @@ use distcache_node::actors::shard::{Shard, ShardHandle};
 use distcache_node::cluster::moves::{Assignment, Part};
 use distcache_node::cluster::table::{
     Announcement, ClusterId, Epoch, Incarnation, MoveId, NodeAddresses, NodeId, PartitionId, Role,
+    StreamSequence,
 };
 use distcache_node::cluster::view::ClusterView;
 use distcache_node::config::{FsyncPolicy, LiveConfig, RawConfig};
@@ -61,6 +62,12 @@ fn receives(move_id: u64) -> Vec<(PartitionId, Assignment)> {
     vec![(PARTITION, Assignment { part, epoch, owner, peer: owner })]
 }
 
+/// The partition is this node's, which has received one chunk of it.
+fn serves(epoch: u64) -> Vec<(PartitionId, Assignment)> {
+    let part = Part::Serves { giving: None, serve_from: StreamSequence(1) };
+    vec![(PARTITION, Assignment { part, epoch: Epoch(epoch), owner: Some(MYSELF), peer: None })]
+}
+
 /// The first chunk of a move, with one record.
 fn first_chunk(move_id: u64) -> Received {
     let mut frame = FrameBuilder::default();
@@ -97,4 +104,29 @@ fn what_is_received_stands_behind_what_was_given_up() {
     });
     let expected = ["move-in", "append", "move-out", "move-in", "append"];
     assert_eq!(logged(directory.path()), expected);
+}
+
+/// All said that they were of epoch 1.
+#[test]
+fn a_snapshot_states_the_epoch_of_a_partition_that_came_and_no_other() {
+    const HERE: PartitionId = PartitionId(8);
+    const OTHERS: PartitionId = PartitionId(9);
+    let directory = tempfile::tempdir().unwrap();
+    System::new().block_on(async {
+        let arbiter = Arbiter::new();
+        let (shard, log) = start(&arbiter, directory.path()).await;
+        let (part, epoch) = (Part::None, Epoch(4));
+        let others = Assignment { part, epoch, owner: Some(SOURCE), peer: None };
+        shard.follow(vec![(OTHERS, others)]).await.unwrap();
+        shard.follow(receives(1)).await.unwrap();
+        shard.receive(first_chunk(1), None).await.unwrap().unwrap();
+        shard.follow(serves(5)).await.unwrap();
+        let partitions = [PARTITION, HERE, OTHERS].into_iter().collect();
+        shard.copy_partitions(partitions).await.unwrap();
+        log.close().await.unwrap();
+    });
+    let replay = distcache_recovery::open(directory.path(), OpenMode::Existing).unwrap();
+    let snapshots = replay.snapshots();
+    let found: Vec<_> = snapshots.iter().map(|found| (found.partition, found.epoch.0)).collect();
+    assert_eq!(found, [(PARTITION, 5), (HERE, 0), (OTHERS, 0)]);
 }

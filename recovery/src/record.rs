@@ -46,7 +46,8 @@ impl SequenceNumber {
 )]
 pub struct UnixMillis(pub u64);
 
-/// The ownership epoch of a partition; a lone node stays in epoch 0.
+/// The ownership epoch of a partition: it grows with each change of who has it, and with each
+/// restart of that node.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]

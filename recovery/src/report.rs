@@ -84,7 +84,7 @@ pub struct SnapshotSummary {
     pub partition: PartitionId,
     /// Its records before this one are in the snapshot.
     pub cut: SequenceNumber,
-    /// The partition's epoch when it was made; a lone node stays in epoch 0.
+    /// The partition's epoch when it was made, if it had come from another node; otherwise 0.
     pub epoch: Epoch,
     /// How many records it has.
     pub records: u64,

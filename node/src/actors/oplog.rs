@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix::dev::SendError;
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use actix_rt::ArbiterHandle;
-use distcache_recovery::{FrameBuilder, LogError, LogWriter, PartitionId};
+use distcache_recovery::{Epoch, FrameBuilder, LogError, LogWriter, PartitionId};
 use tokio::sync::oneshot;
 
 use crate::limits::LOG_MAILBOX;
@@ -71,8 +71,13 @@ struct EndSnapshot {
 /// How a snapshot ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotEnd {
-    /// It is whole, with so many chunks.
-    Commit(u32),
+    /// It is whole.
+    Commit {
+        /// How many chunks it has.
+        chunks: u32,
+        /// The partition's epoch.
+        epoch: Epoch,
+    },
     /// Its chunks are void.
     Abandon,
 }
@@ -117,7 +122,7 @@ impl OpLog {
     fn end_snapshot(&mut self, of: PartitionId, end: SnapshotEnd) -> Result<(), LogError> {
         let Some(committer) = &mut self.committer else { return Err(closed()) };
         match end {
-            SnapshotEnd::Commit(chunks) => committer.commit_snapshot(of, chunks),
+            SnapshotEnd::Commit { chunks, epoch } => committer.commit_snapshot(of, chunks, epoch),
             SnapshotEnd::Abandon => committer.abandon_snapshot(of),
         }
     }

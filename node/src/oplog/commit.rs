@@ -330,7 +330,12 @@ impl<W> Committer<W> {
     ///
     /// # Errors
     /// Why there is none; the one before stands.
-    pub fn commit_snapshot(&mut self, of: PartitionId, chunks: u32) -> Result<(), LogError> {
+    pub fn commit_snapshot(
+        &mut self,
+        of: PartitionId,
+        chunks: u32,
+        epoch: Epoch,
+    ) -> Result<(), LogError> {
         let stored = self.writer.chunks_written(of);
         if stored != chunks {
             let error =
@@ -339,7 +344,7 @@ impl<W> Committer<W> {
         }
         // The cut must lie behind everything that was handed over before.
         self.store();
-        let result = self.writer.commit_snapshot(of, Epoch(1), clock::now());
+        let result = self.writer.commit_snapshot(of, epoch, clock::now());
         self.unsynced += 1;
         self.status.queue(0);
         self.poisoned(result.map(|_| ()))

@@ -6,7 +6,7 @@ use distcache_recovery::FrameBuilder;
 
 use super::staging::{Received, Staging, Unreceivable};
 use crate::cluster::moves::{Assignment, Part};
-use crate::cluster::table::{MoveId, PartitionId};
+use crate::cluster::table::{Epoch, MoveId, PartitionId};
 use crate::keyspace::copy::{CopyId, CopyProgress};
 use crate::keyspace::{DetachedPartition, Keyspace, ShardId};
 use crate::limits::MOVE_RESTARTS_MAX;
@@ -94,6 +94,17 @@ impl ShardMoves {
     pub fn is_unsettled(&self, partition: PartitionId) -> bool {
         self.staging.move_of(partition).is_some()
             || self.assignments[self.place(partition)].part == Part::None
+    }
+
+    /// The epoch that a snapshot of a partition states: that of one which came by a move. It is 0
+    /// for one that has been here all the time, whose epoch only counts restarts, and for one that
+    /// is not this node's, of which there is nothing.
+    pub fn snapshot_epoch(&self, partition: PartitionId) -> Epoch {
+        let assignment = self.assignments[self.place(partition)];
+        match assignment.part {
+            Part::Serves { serve_from, .. } if serve_from.0 > 0 => assignment.epoch,
+            Part::Serves { .. } | Part::Receives(_) | Part::None => Epoch(0),
+        }
     }
 
     /// Partitions that are being given, with the bytes of their streams that wait here.

@@ -27,8 +27,8 @@ Examples:
   distcache-log summary ./distcache-data --format json | jq .operations
 
 The section moves counts partitions that came from other nodes (in) and went to them (out), and
-copies that were given up or begun anew (cancelled); below stand the epoch of each partition and
-where it is. A node that was always alone has no such section.";
+copies that were given up or begun anew (cancelled); below stand the epoch of each partition that
+moved and where it is. A node that was always alone has no such section.";
 
 pub(super) fn command() -> Command {
     Command::new("summary")

@@ -158,7 +158,10 @@ impl Handler<CopySlice> for Shard {
         // Its frames stay in the log then, and are the partition until the next compaction.
         let end = match self.is_void(partition) {
             true => SnapshotEnd::Abandon,
-            false => SnapshotEnd::Commit(self.chunks()),
+            false => {
+                let (chunks, epoch) = (self.chunks(), self.state.moves.snapshot_epoch(partition));
+                SnapshotEnd::Commit { chunks, epoch }
+            }
         };
         let committed = log.end_snapshot(partition, end).into_actor(self);
         context.spawn(committed.map(|result, shard, context| {

@@ -90,14 +90,14 @@ fn a_snapshot_that_lacks_a_chunk_does_not_replace_the_one_before() {
     let (first, second) = (PartitionId(5), PartitionId(6));
     for partition in [first, second] {
         chunk(&mut committer, partition);
-        committer.commit_snapshot(partition, 1).unwrap();
+        committer.commit_snapshot(partition, 1, Epoch(0)).unwrap();
     }
     // Of the next ones, as when space runs short, not all chunks are stored.
     for (partition, stored, sent) in [(first, 0, 1), (second, 1, 2)] {
         for _ in 0..stored {
             chunk(&mut committer, partition);
         }
-        let ended = committer.commit_snapshot(partition, sent);
+        let ended = committer.commit_snapshot(partition, sent, Epoch(0));
         assert!(matches!(ended, Err(LogError::ChunksMissing { .. })), "{ended:?}");
     }
     committer.close().1.unwrap();

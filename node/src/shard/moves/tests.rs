@@ -1,7 +1,7 @@
 use distcache_recovery::RecordCursor;
 
 use super::*;
-use crate::cluster::table::{Epoch, NodeId, StreamSequence};
+use crate::cluster::table::{NodeId, StreamSequence};
 use crate::keyspace::entry::Value;
 use crate::keyspace::eviction::AccessMode;
 use crate::keyspace::{Deadline, KeyHasher, partition_of};
