@@ -49,16 +49,18 @@ fn push(text: &mut String, value: &Value) {
             push_pair(text, key, value);
         }),
         Value::Object(object) => {
-            text.push_str(&object.name);
+            push_name(text, &object.name);
             if let Some(variant) = &object.variant {
-                push_display(text, &format_args!("::{variant}"));
+                text.push_str("::");
+                push_name(text, variant);
             }
             match &object.content {
                 Value::Tuple(items) if items.is_empty() => {}
                 Value::Map(fields) => {
                     push_all(text, [" {", "}"], fields, |text, (name, value)| match name {
                         Value::String(name) => {
-                            push_display(text, &format_args!("{name}: "));
+                            push_name(text, name);
+                            text.push_str(": ");
                             push(text, value);
                         }
                         name => push_pair(text, name, value),
@@ -68,6 +70,17 @@ fn push(text: &mut String, value: &Value) {
                 content => push_all(text, ["(", ")"], std::slice::from_ref(content), push),
             }
         }
+    }
+}
+
+/// Names come from whoever wrote the value: what is none could pretend to be other lines of the
+/// output, or command the terminal.
+fn push_name(text: &mut String, name: &str) {
+    let is_name = |char: char| char.is_alphanumeric() || char == '_' || char == ':';
+    if !name.is_empty() && name.chars().all(is_name) {
+        text.push_str(name);
+    } else {
+        text.push_str(&quoted(name.as_bytes()));
     }
 }
 
@@ -168,6 +181,26 @@ mod tests {
             content: Value::Tuple(vec![]),
         };
         assert_eq!(text(&Value::Object(Box::new(unit))), "Color::Red");
+    }
+
+    #[test]
+    fn names_that_are_none_are_quoted() {
+        let trick = "U\n        99  put \"fake\" = 1\x1b[31mRED";
+        let shown = "\"U\\n        99  put \\\"fake\\\" = 1\\x1b[31mRED\"";
+        let object = |name: &str, variant: Option<&str>, content| {
+            let (name, variant) = (name.to_owned(), variant.map(str::to_owned));
+            text(&Value::Object(Box::new(Object { name, variant, content })))
+        };
+        let fields = Value::Map(vec![(trick.into(), 1_i64.into()), ("ok".into(), 2_i64.into())]);
+        let found = object(trick, Some(trick), fields);
+        assert_eq!(found, format!("{shown}::{shown} {{{shown}: 1, ok: 2}}"));
+        assert!(!found.contains(char::is_control));
+        assert_eq!(object("app::User", None, Value::Tuple(vec![])), "app::User");
+        assert_eq!(object("", None, Value::Tuple(vec![])), "\"\"");
+        assert_eq!(
+            object("\u{202e}", Some("\u{9b}"), Value::None),
+            r#""\xe2\x80\xae"::"\xc2\x9b"(none)"#
+        );
     }
 
     #[test]
