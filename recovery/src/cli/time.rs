@@ -1,13 +1,16 @@
 //! Times as people write them, and points in the log.
 
 use distcache_recovery::{SequenceNumber, UnixMillis};
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, Zoned};
 
 /// Numbers from here on are Unix milliseconds where a sequence number could stand as well: this
 /// is March 1973, and a log takes months to get so many records.
 const MILLIS_FROM: u64 = 100_000_000_000;
+
+/// Characters of a date.
+const DATE_LENGTH: usize = 10;
 
 /// The time zone and the present, to which times are relative.
 #[derive(Debug, Clone)]
@@ -112,18 +115,18 @@ impl Clock {
     /// Parses what has a clock or a calendar in it; none if the text has no such form.
     fn parse_calendar(&self, text: &str) -> Option<Result<Zoned, jiff::Error>> {
         let zone = self.now.time_zone();
-        // With an offset or Z; the forms without would also parse the date of one with an offset.
+        // With an offset or Z.
         if let Ok(timestamp) = text.parse::<Timestamp>() {
             return Some(Ok(timestamp.to_zoned(zone.clone())));
         }
-        let has_date = text.len() > 8 && text.as_bytes()[4] == b'-';
-        let civil: DateTime = if !has_date {
-            let time: Time = text.contains(':').then(|| text.parse().ok()).flatten()?;
-            self.now.date().to_datetime(time)
-        } else if text.contains(':') {
-            text.parse().ok()?
-        } else {
-            text.parse::<Date>().ok()?.to_datetime(Time::midnight())
+        let civil = match text.split_at_checked(DATE_LENGTH) {
+            Some((date, "")) if date.contains('-') => {
+                parse_date(date)?.to_datetime(Time::midnight())
+            }
+            Some((date, time)) if date.contains('-') => {
+                parse_date(date)?.to_datetime(parse_clock(time.strip_prefix(['T', ' '])?)?)
+            }
+            _ => self.now.date().to_datetime(parse_clock(text)?),
         };
         Some(civil.to_zoned(zone.clone()))
     }
@@ -131,10 +134,32 @@ impl Clock {
     /// Parses a span before now, as `-15m`.
     fn parse_span(&self, text: &str) -> Result<Zoned, TimeError> {
         let unknown = || TimeError::Unknown(text.to_owned());
-        let span: Span =
-            text.strip_prefix('-').ok_or_else(unknown)?.parse().map_err(|_| unknown())?;
+        let length = text.strip_prefix('-').filter(|rest| starts_with_digit(rest));
+        let span: Span = length.ok_or_else(unknown)?.parse().map_err(|_| unknown())?;
+        // '-1h ago' would be in the future.
+        if span.is_negative() {
+            return Err(unknown());
+        }
         self.now.checked_sub(span).map_err(|_| TimeError::Range(text.to_owned()))
     }
+}
+
+// The parser takes times as dates, and offsets and zones with either, and drops what it has no
+// use for; so only what has nothing but a date or a clock in it is given to it.
+
+fn parse_date(text: &str) -> Option<Date> {
+    let is_date = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    (is_date && starts_with_digit(text)).then(|| text.parse().ok()).flatten()
+}
+
+fn parse_clock(text: &str) -> Option<Time> {
+    let is_clock = |byte: u8| byte.is_ascii_digit() || byte == b':' || byte == b'.';
+    let is_clock = text.contains(':') && text.bytes().all(is_clock);
+    is_clock.then(|| text.parse().ok()).flatten()
+}
+
+fn starts_with_digit(text: &str) -> bool {
+    text.starts_with(|char: char| char.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -162,6 +187,8 @@ mod tests {
             ("Europe/Berlin", "2026-11-22T10:00", "2026-11-22 09:00:00.000Z"),
             ("Europe/Berlin", "2026-11-22T10:00:00Z", "2026-11-22 10:00:00.000Z"),
             ("UTC", "2026-11-22T10:00:00+02:00", "2026-11-22 08:00:00.000Z"),
+            ("Europe/Berlin", "2026-11-22 10:00-02:00", "2026-11-22 12:00:00.000Z"),
+            ("UTC", "2026-11-22 10:00:00.25", "2026-11-22 10:00:00.250Z"),
             ("UTC", "-15m", "2026-11-22 10:15:00.000Z"),
             ("UTC", "-2h30m", "2026-11-22 08:00:00.000Z"),
             ("UTC", "-1d", "2026-11-21 10:30:00.000Z"),
@@ -174,8 +201,28 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused_with_its_reason() {
-        for text in ["", "ten", "25:00", "2026-13-01", "2026-11-22T", "15m", "-", "-x", "ñññññ"]
-        {
+        for text in [
+            "",
+            "ten",
+            "25:00",
+            "2026-13-01",
+            "2026-11-22T",
+            "15m",
+            "-",
+            "-x",
+            "ñññññ",
+            // These were taken, and a part of them was dropped.
+            "10:00+02:00",
+            "10:00-02:00",
+            "10:00Z",
+            "2026-11-22T11",
+            "2026-11-22T1130",
+            "2026-11-22T11:00[Asia/Tokyo]",
+            "2026-11-22 11:00-99:00",
+            "--1d",
+            "-+1d",
+            "-1h ago",
+        ] {
             assert_eq!(parsed("UTC", text), Err(TimeError::Unknown(text.to_owned())), "{text}");
         }
         assert_eq!(parsed("UTC", "1764000000"), Err(TimeError::TooSmall("1764000000".to_owned())));
