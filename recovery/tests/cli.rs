@@ -11,7 +11,7 @@ use std::process::Stdio;
 
 use cli_support::{Log, Owned, TEN, after, clean, command, contents, damage, on, put, run};
 use distcache_protocol::value;
-use distcache_recovery::{DeleteCause, OpenMode, Operation, UnixMillis, open};
+use distcache_recovery::{DeleteCause, Epoch, OpenMode, Operation, UnixMillis, open};
 
 /// Three frames, written at 10:00, 10:05 and 10:10.
 fn history() -> Vec<(UnixMillis, Vec<(u8, Owned)>)> {
@@ -142,6 +142,24 @@ fn dump_prints_snapshots_when_asked() {
     assert_eq!(run.members("operation"), r#""snapshot" "snapshot" "expire""#);
     assert_eq!(run.members("partition"), "423 673 423");
     assert_eq!(run.json()[1]["value"], "Ana Lima");
+}
+
+#[test]
+fn changes_behind_a_copy_and_pieces_are_no_keys_of_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Log::create(dir.path());
+    let gone = Operation::Delete { key: b"{n}gone", cause: DeleteCause::Command };
+    let piece = Operation::WriteRange { key: b"{n}long", offset: 0, bytes: b"piece" };
+    let records =
+        [(0, put(b"{n}gone", b"value")), (0, on(b"{n}gone", gone)), (0, on(b"{n}long", piece))];
+    log.snapshot(b"n", TEN, &records, Epoch(0));
+    log.close();
+    let run = clean(dir.path(), &["dump", "--snapshots", "--format", "json"]);
+    assert_eq!(run.members("operation"), r#""snapshot" "delete" "write-range""#);
+    let text = clean(dir.path(), &["dump", "--snapshots", "-q"]).out;
+    assert!(text.contains("db0  delete       \"{n}gone\"\n"), "{text}");
+    let text = clean(dir.path(), &["summary"]).out;
+    assert!(text.contains("\nsnapshots    1 with 3 records\n"), "{text}");
 }
 
 #[test]

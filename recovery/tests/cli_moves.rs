@@ -182,8 +182,7 @@ moves        0 in, 0 out, 0 cancelled, 1 under way
   214          epoch 6
 ";
     assert!(text.contains(expected), "{text}");
-    let line =
-        "  214                     1 keys  before record 13, 2026-11-22 10:01:00.000Z, epoch 6\n";
+    let line = "  214                     1 records  before record 13, 2026-11-22 10:01:00.000Z, epoch 6\n";
     assert!(text.contains(line), "{text}");
     assert!(!text.contains("epoch 0"), "{text}");
     let json = &clean(dir.path(), &["summary", "--format", "json"]).json()[0];

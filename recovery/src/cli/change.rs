@@ -150,8 +150,10 @@ pub(super) fn node_id(node: u64) -> String {
 }
 
 fn name(located: &Located<'_>) -> &'static str {
-    let operation = &located.record.operation;
-    // A partition that was received and not served yet when its snapshot was made says so there.
-    let is_key = located.sequence.is_none() && !operation.is_move();
-    if is_key { SNAPSHOT } else { operation.name() }
+    // Beside the keys that were copied, a snapshot holds what changed behind the copy, pieces of
+    // long values, and that a partition was received and not served yet.
+    match (located.sequence, &located.record.operation) {
+        (None, Operation::Put { .. }) => SNAPSHOT,
+        (_, operation) => operation.name(),
+    }
 }

@@ -24,7 +24,9 @@ Text has the columns sequence, time, partition, database, operation, key and wha
 A JSON object has the members sequence, time, unix_ms, partition, database, operation, and, as
 the operation has them, key, value, deadline_ms, bytes, offset, other, epoch, from, to. Keys and
 values that are UTF-8 are strings, integers are numbers, typed values are {\"typed\": ...}, all
-other bytes are {\"base64\": ...}. A move is in all databases of its partition: database is null.";
+other bytes are {\"base64\": ...}. A move is in all databases of its partition: database is null.
+The operation of a key in a snapshot is snapshot. Behind the keys, snapshots have changes that were
+made while they were written, deletes among them, and long values in pieces (write-range).";
 
 pub(super) fn command() -> Command {
     Command::new("dump")
@@ -41,7 +43,7 @@ pub(super) fn command() -> Command {
         .arg(
             Arg::new("snapshots")
                 .long("snapshots")
-                .help("Print the keys of the snapshots first; these have no sequence number")
+                .help("Print the records of the snapshots first; these have no sequence number")
                 .action(ArgAction::SetTrue),
         )
         .arg(format_option(&["text", "json"]))

@@ -122,8 +122,8 @@ impl RecordFilter {
         })
     }
 
-    /// Returns whether a record is wanted. Records of snapshots have no operation and no number
-    /// of their own: what was asked about these does not concern them.
+    /// Returns whether a record is wanted. Records of snapshots are parts of a state and have no
+    /// number: what was asked about operations and numbers does not concern them.
     pub(super) fn takes(&self, located: &Located<'_>) -> bool {
         let Record { partition, database, operation } = located.record;
         let is_operation = located.sequence.is_none()

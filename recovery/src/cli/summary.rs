@@ -249,12 +249,12 @@ impl Summary {
         out: &mut dyn Write,
     ) -> anyhow::Result<()> {
         let records = self.counts.snapshots.records;
-        writeln!(out, "\nsnapshots    {} with {records} keys", self.snapshots.len())?;
+        writeln!(out, "\nsnapshots    {} with {records} records", self.snapshots.len())?;
         let listed = if all { self.snapshots.len() } else { self.snapshots.len().min(LISTED) };
         for snapshot in &self.snapshots[..listed] {
             let SnapshotSummary { partition, cut, epoch, records, written } = snapshot;
             let written = session.clock.show(*written);
-            write!(out, "  {partition:<12} {records:>12} keys  before record {cut}, {written}")?;
+            write!(out, "  {partition:<12} {records:>12} records  before record {cut}, {written}")?;
             match epoch.0 {
                 0 => writeln!(out)?,
                 epoch => writeln!(out, ", epoch {epoch}")?,

@@ -88,7 +88,7 @@ fn print_text(session: &Session, report: &VerifyReport, out: &mut dyn Write) -> 
     if !report.damages.is_empty() {
         writeln!(
             out,
-            "to save    {} records and {} keys of snapshots at least: \
+            "to save    {} records and {} records of snapshots at least: \
              distcache-log repair {dir} --output NEW",
             report.records, report.snapshot_records
         )?;
