@@ -120,6 +120,10 @@ fn dump_takes_only_what_is_asked_for() {
         (vec!["--since", "1795342200000"], "5 6 7 8 9"),
         (vec!["--op", "expire,swap"], "6 9"),
         (vec!["--db", "3"], "4"),
+        // Of either database that changed places.
+        (vec!["--db", "1", "--op", "swap"], "9"),
+        (vec!["--db", "0", "--op", "swap"], "9"),
+        (vec!["--db", "2", "--op", "swap"], ""),
         (vec!["--partition", "214"], "1 5 7"),
         (vec!["--from-seq", "3", "--to-seq", "5"], "3 4 5"),
         (vec!["--limit", "2", "--from-seq", "1"], "1 2"),

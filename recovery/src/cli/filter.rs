@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgMatches, value_parser};
 use distcache_protocol::glob;
-use distcache_recovery::{PartitionId, Record, SequenceNumber, UnixMillis, limits};
+use distcache_recovery::{Operation, PartitionId, Record, SequenceNumber, UnixMillis, limits};
 
 use super::source::Located;
 use super::time::Clock;
@@ -134,9 +134,12 @@ impl RecordFilter {
             && is_within
             && self.since.is_none_or(|since| located.written >= since)
             && self.until.is_none_or(|until| located.written <= until)
-            && match operation.is_move() {
-                true => self.keys.takes_partition(partition),
-                false => self.keys.takes(database, partition, operation.key()),
+            && match operation {
+                operation if operation.is_move() => self.keys.takes_partition(partition),
+                Operation::Swap { other } => {
+                    [database, other].iter().any(|&number| self.keys.takes(number, partition, None))
+                }
+                operation => self.keys.takes(database, partition, operation.key()),
             }
     }
 
