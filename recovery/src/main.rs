@@ -13,13 +13,12 @@ mod cli;
 fn main() -> ExitCode {
     silence_guarded_panics();
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let result = cli::run(std::env::args_os(), &mut out)
-        .and_then(|outcome| out.flush().map(|()| outcome).map_err(Into::into));
-    match result {
+    let result = cli::run(std::env::args_os(), &mut out);
+    // What could not be written stays in the buffer, and fails once more when that is dropped.
+    match result.and_then(|outcome| cli::ended(out.flush().map_err(Into::into), outcome)) {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Damaged) => ExitCode::from(1),
-        // Whoever reads the output has seen enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
@@ -37,11 +36,6 @@ fn fail(error: &anyhow::Error) -> ExitCode {
         Some(LogError::Damaged(_)) => ExitCode::from(1),
         _ => ExitCode::from(2),
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    kinds.into_iter().any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Panics that become errors, as the store's on damage, print nothing.

@@ -502,3 +502,21 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
+
+/// The code was 0 whenever the reader was gone.
+#[test]
+fn damage_is_told_by_the_code_also_to_a_reader_that_is_gone() {
+    let dir = written();
+    let parent = tempfile::tempdir().unwrap();
+    damage(dir.path(), b"Lima");
+    let new = parent.path().join("new");
+    let repair = ["repair", "--output", new.to_str().unwrap()];
+    for arguments in [&["verify"][..], &["summary"], &["dump"], &["history", "n"], &repair] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = command(dir.path(), parent.path(), arguments);
+        let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {said}");
+    }
+}

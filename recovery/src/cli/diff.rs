@@ -12,7 +12,7 @@ use super::filter::KeyFilter;
 use super::format::{bytes_json, quoted};
 use super::rebuild::{Entry, Rebuild, live, locate};
 use super::source::Source;
-use super::{Format, Outcome, Session, format_option, style_options};
+use super::{Format, Outcome, Session, ended, format_option, style_options};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,17 +65,17 @@ pub(super) fn run(
     rebuild.advance(to)?;
     note_received(session, &before, &rebuild.keyspace);
     let printer = Printer { style: session.style, clock: session.clock.clone() };
-    for change in changes(live(&before, from), live(&rebuild.keyspace, to)) {
+    let mut wanted = changes(live(&before, from), live(&rebuild.keyspace, to)).filter(|change| {
         let (database, partition, key) = change.place;
-        if filter.takes(database, partition, Some(key)) {
-            match session.format {
-                Format::Json => write_json(&printer, &change, out)?,
-                Format::Text | Format::Resp => write_text(&printer, &change, out)?,
-            }
-        }
-    }
-    out.flush()?;
-    Ok(rebuild.finish())
+        filter.takes(database, partition, Some(key))
+    });
+    let written = wanted.try_for_each(|change| match session.format {
+        Format::Json => write_json(&printer, &change, out),
+        Format::Text | Format::Resp => write_text(&printer, &change, out),
+    });
+    drop(wanted);
+    let written = written.and_then(|()| out.flush());
+    ended(written.map_err(Into::into), rebuild.finish())
 }
 
 fn note_received(session: &Session, before: &Keyspace, after: &Keyspace) {

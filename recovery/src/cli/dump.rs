@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 
 use super::change::Printer;
 use super::filter::RecordFilter;
-use super::source::Source;
-use super::{Format, Outcome, Session, format_option, style_options};
+use super::source::{LogReader, Source};
+use super::{Format, Outcome, Session, ended, format_option, style_options};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,11 +56,22 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
     let filter = RecordFilter::new(matches, &session.clock)?;
+    let source = Source::open(session)?;
+    let mut reader = source.read()?;
+    let written = print(session, matches, &filter, &mut reader, out);
+    ended(written, reader.finish())
+}
+
+fn print(
+    session: &Session,
+    matches: &ArgMatches,
+    filter: &RecordFilter,
+    reader: &mut LogReader<'_>,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let with_snapshots = matches.get_flag("snapshots");
     let mut left = matches.get_one::<u64>("limit").copied().unwrap_or(u64::MAX);
     let printer = Printer { style: session.style, clock: session.clock.clone() };
-    let source = Source::open(session)?;
-    let mut reader = source.read()?;
     while left > 0 {
         let Some(block) = reader.next_block()? else { break };
         match block.kind {
@@ -83,6 +94,5 @@ pub(super) fn run(
             break;
         }
     }
-    out.flush()?;
-    Ok(reader.finish())
+    Ok(out.flush()?)
 }

@@ -18,7 +18,7 @@ use serde_json::{Map, Value as Json, json};
 use super::change::{Printer, SNAPSHOT, place_json};
 use super::format::{quoted, unescaped};
 use super::source::{Located, LogReader, Source};
-use super::{Format, Outcome, Session, format_option, style_options};
+use super::{Format, Outcome, Session, ended, format_option, style_options};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,19 +79,8 @@ pub(super) fn run(
     let source = Source::open(session)?;
     let mut reader = source.read()?;
     let mut history = History::new(session, key, matches.get_one("db").copied(), &reader);
-    while let Some(block) = reader.next_block()? {
-        if let BlockKind::Frame { first } = block.kind {
-            history.begin_frame(first, block.count, out)?;
-        }
-        // A history takes all there is.
-        let _ = reader.visit(&block, |located| {
-            history.take(located, out)?;
-            Ok(ControlFlow::Continue(()))
-        })?;
-    }
-    history.print_snapshot(out)?;
-    out.flush()?;
-    Ok(reader.finish())
+    let written = history.print_all(&mut reader, out);
+    ended(written, reader.finish())
 }
 
 struct History {
@@ -141,6 +130,22 @@ impl History {
             }),
             next: begin,
         }
+    }
+
+    /// Prints the changes that the log has.
+    fn print_all(&mut self, reader: &mut LogReader<'_>, out: &mut dyn Write) -> anyhow::Result<()> {
+        while let Some(block) = reader.next_block()? {
+            if let BlockKind::Frame { first } = block.kind {
+                self.begin_frame(first, block.count, out)?;
+            }
+            // A history takes all there is.
+            let _ = reader.visit(&block, |located| {
+                self.take(located, out)?;
+                Ok(ControlFlow::Continue(()))
+            })?;
+        }
+        self.print_snapshot(out)?;
+        Ok(out.flush()?)
     }
 
     /// Notices records that are missing before a frame.

@@ -6,7 +6,7 @@
 //! are wanted), [`rebuild`] (the keyspace at a point), [`moves`], [`scratch`], and the subcommands.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -96,7 +96,8 @@ Times: 10:00 (today), 2026-11-22, '2026-11-22 10:00', 2026-11-22T10:00:00Z, -15m
 Where a sequence number or a time can stand, a number below 100000000000 is a sequence number; \
 seq:N and ms:N say it outright.
 
-Exit code: 0 clean, 1 the log is damaged, 2 the tool could not do its work.";
+Exit code: 0 clean, 1 the log is damaged, 2 the tool could not do its work. Where the output is \
+closed before its end, the code is of what was read until then.";
 
 /// Runs the tool with these arguments, the program's name first.
 ///
@@ -112,6 +113,25 @@ pub(crate) fn run(
     let known = SUBCOMMANDS.iter().find(|(command, _)| command().get_name() == name);
     let (_, run) = known.expect("clap knows the same subcommands");
     run(&Session::new(matches)?, matches, out)
+}
+
+/// Returns what a subcommand found, once its output is `written`. Whoever closed the output has
+/// seen enough: that is no failure, and changes nothing about what was found.
+///
+/// # Errors
+///
+/// When the output could not be written for another reason.
+pub(crate) fn ended(written: anyhow::Result<()>, found: Outcome) -> anyhow::Result<Outcome> {
+    match written {
+        Err(error) if !is_broken_pipe(&error) => Err(error),
+        Ok(()) | Err(_) => Ok(found),
+    }
+}
+
+/// Returns whether something failed because nobody reads the output any more.
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn command() -> Command {

@@ -12,7 +12,7 @@ use serde_json::{Value as Json, json};
 use super::format::size;
 use super::scratch::{ELSEWHERE, Scratch};
 use super::source::explain;
-use super::{Format, Outcome, Session, format_option};
+use super::{Format, Outcome, Session, ended, format_option};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,10 +52,10 @@ pub(super) fn run(
     session.note_copy(&plan);
     let copy = plan.copy(|_| {}).context(ELSEWHERE)?;
     let raft = copy.open_raft()?;
-    match session.format {
-        Format::Json => writeln!(out, "{}", head_json(&raft))?,
-        Format::Text | Format::Resp => print_head(&raft, out)?,
-    }
+    let mut written = match session.format {
+        Format::Json => writeln!(out, "{}", head_json(&raft)).map_err(Into::into),
+        Format::Text | Format::Resp => print_head(&raft, out),
+    };
     let (first, end) = raft.extent();
     let since = matches.get_one("since-index").copied().unwrap_or(first);
     let last = matches.get_one("last").copied().unwrap_or(u64::MAX);
@@ -63,12 +63,13 @@ pub(super) fn run(
     let (mut damages, mut unknown) = (raft.damages.clone(), raft.unknown.clone());
     for entry in raft.entries(from, end) {
         match entry {
-            Ok(entry) => write_entry(session.format, &entry, out)?,
+            // Also where nobody reads any more, the other entries are looked at.
+            Ok(entry) => written = written.and_then(|()| write_entry(session.format, &entry, out)),
             Err(RaftEntryError::Damaged(reason)) => damages.push(reason),
             Err(error @ RaftEntryError::Unknown { .. }) => unknown.push(error.to_string()),
         }
     }
-    out.flush()?;
+    let written = written.and_then(|()| Ok(out.flush()?));
     for damage in &damages {
         session.warn(damage);
     }
@@ -78,7 +79,7 @@ pub(super) fn run(
     for reason in &unknown {
         session.warn(reason);
     }
-    Ok(if damages.is_empty() { Outcome::Clean } else { Outcome::Damaged })
+    ended(written, if damages.is_empty() { Outcome::Clean } else { Outcome::Damaged })
 }
 
 fn write_entry(format: Format, entry: &RaftEntry, out: &mut dyn Write) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! `repair`: a new data directory from all that is intact.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::format::size;
 use super::scratch::{ELSEWHERE, Scratch};
 use super::source::{explain, style};
-use super::{Format, Outcome, Session, format_option};
+use super::{Format, Outcome, Session, ended, format_option};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,8 +68,19 @@ pub(super) fn run(
         let error = explain(error);
         if is_disk_full { error.context(ELSEWHERE) } else { error }
     })?;
-    let is_whole = is_whole(&report);
-    match session.format {
+    let written = print(session.format, output, &report, out)
+        .context("the repair is done, but its report cannot be printed");
+    ended(written, if is_whole(&report) { Outcome::Clean } else { Outcome::Damaged })
+}
+
+fn print(
+    format: Format,
+    output: &Path,
+    report: &RepairReport,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let is_whole = is_whole(report);
+    match format {
         Format::Json => {
             let mut object = json!(report);
             object["output"] = json!(output.to_string_lossy());
@@ -77,13 +88,12 @@ pub(super) fn run(
             writeln!(out, "{object}")?;
         }
         Format::Text | Format::Resp => {
-            print_text(&report, out)?;
+            print_text(report, out)?;
             let ending = if is_whole { "nothing was lost" } else { "the rest is lost" };
             writeln!(out, "{} is ready; {ending}", output.display())?;
         }
     }
-    out.flush().context("the repair is done, but its report cannot be printed")?;
-    Ok(if is_whole { Outcome::Clean } else { Outcome::Damaged })
+    Ok(out.flush()?)
 }
 
 fn is_whole(report: &RepairReport) -> bool {

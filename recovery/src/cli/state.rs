@@ -11,7 +11,7 @@ use super::filter::KeyFilter;
 use super::format::{bytes_json, quoted};
 use super::rebuild::{Entry, Moment, Rebuild, live, locate};
 use super::source::Source;
-use super::{Format, Outcome, Session, format_option, style_options};
+use super::{Format, Outcome, Session, ended, format_option, style_options};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -61,14 +61,11 @@ pub(super) fn run(
         format: session.format,
         selected: None,
     };
-    for entry in live(&rebuild.keyspace, moment) {
-        let (database, partition, key, _) = entry;
-        if filter.takes(database, partition, Some(key)) {
-            writer.write(&entry, out)?;
-        }
-    }
-    out.flush()?;
-    Ok(rebuild.finish())
+    let mut wanted = live(&rebuild.keyspace, moment)
+        .filter(|&(database, partition, key, _)| filter.takes(database, partition, Some(key)));
+    let written = wanted.try_for_each(|entry| writer.write(&entry, out)).and_then(|()| out.flush());
+    drop(wanted);
+    ended(written.map_err(Into::into), rebuild.finish())
 }
 
 fn note_moment(session: &Session, moment: Moment, keyspace: &Keyspace) {

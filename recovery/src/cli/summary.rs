@@ -15,7 +15,7 @@ use super::filter::OPERATIONS;
 use super::format::size;
 use super::moves::Moves;
 use super::source::Source;
-use super::{Format, Outcome, Session, format_option};
+use super::{Format, Outcome, Session, ended, format_option};
 
 /// Partitions and snapshots that text lists unless all are wanted.
 const LISTED: usize = 10;
@@ -106,12 +106,11 @@ pub(super) fn run(
         report: reader.report(),
         disk_bytes: source.disk_bytes,
     };
-    match session.format {
-        Format::Json => writeln!(out, "{}", summary.json(session))?,
-        Format::Text | Format::Resp => summary.print(session, matches.get_flag("all"), out)?,
-    }
-    out.flush()?;
-    Ok(reader.finish())
+    let written = match session.format {
+        Format::Json => writeln!(out, "{}", summary.json(session)).map_err(Into::into),
+        Format::Text | Format::Resp => summary.print(session, matches.get_flag("all"), out),
+    };
+    ended(written.and_then(|()| Ok(out.flush()?)), reader.finish())
 }
 
 impl Counts {

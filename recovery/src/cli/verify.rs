@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::format::size;
 use super::source::{Source, style};
-use super::{Format, Outcome, Session, format_option};
+use super::{Format, Outcome, Session, ended, format_option};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,12 +40,11 @@ pub(super) fn run(
         bar.set_position(progress.records);
     })?;
     bar.finish_and_clear();
-    match session.format {
-        Format::Json => print_json(&report, out)?,
-        Format::Text | Format::Resp => print_text(session, &report, out)?,
-    }
-    out.flush()?;
-    Ok(if report.is_intact() { Outcome::Clean } else { Outcome::Damaged })
+    let written = match session.format {
+        Format::Json => print_json(&report, out),
+        Format::Text | Format::Resp => print_text(session, &report, out),
+    };
+    ended(written, if report.is_intact() { Outcome::Clean } else { Outcome::Damaged })
 }
 
 fn print_json(report: &VerifyReport, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -55,7 +54,7 @@ fn print_json(report: &VerifyReport, out: &mut dyn Write) -> anyhow::Result<()> 
         object["damages"][index]["lost"] = json!(damage.kind.lost());
     }
     writeln!(out, "{object}")?;
-    Ok(())
+    Ok(out.flush()?)
 }
 
 fn print_text(session: &Session, report: &VerifyReport, out: &mut dyn Write) -> anyhow::Result<()> {
