@@ -229,3 +229,36 @@ fn what_a_coordinator_writes_to_an_expired_key_is_a_new_key() {
         assert!(matches!(entry.value(), Value::String(b"\0\0new")), "{:?}", entry.value());
     }
 }
+
+/// What the log or another node has of databases beyond those that commands reach.
+#[test]
+fn hidden_databases_are_kept_and_live_on() {
+    let mut keyspace = keyspace();
+    let last = (databases::DATABASES_MAX - 1) as u8;
+    let own = (0..).map(key).find(|key| keyspace.owns(partition_of(slot_of(key)))).unwrap();
+    let (key, partition) = (&own[..], partition_of(slot_of(&own)));
+    let (value, deadline) = (StoredValue::Integer(1), Some(UnixMillis(100)));
+    let apply = |keyspace: &mut Keyspace, database, operation| {
+        keyspace.apply(&Record { partition, database, operation });
+    };
+    apply(&mut keyspace, last, Operation::Put { key, value, deadline });
+    apply(&mut keyspace, 9, Operation::Swap { other: last });
+    apply(&mut keyspace, 2, Operation::Swap { other: 200 });
+    assert_eq!(keyspace.databases(), 3);
+    assert_eq!(keyspace.occupied_partitions(|_| true), [(partition, vec![9])]);
+    assert_eq!(keyspace.sizes()[9].volatile, 1);
+
+    let mut other = keyspace.twin();
+    other.attach(keyspace.detach(partition));
+    assert!(!keyspace.holds_partition(partition) && other.holds_partition(partition));
+    assert!(other.in_database(9, |other| other.inspect(key).is_some()));
+    let hint = other.hint(200, key);
+    other.warm([hint].iter());
+    let expired = other.expire_slice(UnixMillis(100));
+    assert_eq!(expired.removed, 1);
+    apply(&mut other, last, Operation::Put { key, value, deadline: None });
+    assert!(other.evict(EvictionPolicy::AllKeysLru, 5, usize::MAX, 1) > 0);
+    apply(&mut other, last, Operation::Put { key, value, deadline: None });
+    apply(&mut other, 0, Operation::MoveOut { epoch: 1, to: 2 });
+    assert_eq!(accounts(&other), Totals::NONE);
+}
