@@ -34,6 +34,7 @@ use distcache_node::server::listen::Access;
 use distcache_node::shard::ShardState;
 use distcache_node::shard::holds::Wanted;
 use distcache_node::shard::memory::MemoryGate;
+use distcache_protocol::limits::PEER_REQUEST_BYTES_MAX;
 use distcache_protocol::slot::slot_of;
 use support::text::{parse_request, show_tree};
 use support::wire::Wire;
@@ -48,23 +49,27 @@ enum Manner {
     IsTooNarrow,
 }
 
-/// Nodes, with a thread of each, that reach each other through memory.
+/// Nodes, with a thread of each, that reach each other through memory, or by their buses if there
+/// are any.
 #[derive(Default)]
-struct Network(Mutex<BTreeMap<NodeId, Reached>>);
+struct Network(Mutex<BTreeMap<NodeId, Reached>>, Mutex<BTreeMap<NodeId, Bus>>);
 
 type Reached = (Arc<Node>, Manner);
 
 /// A node's way to the others.
-struct Way(Arc<Network>);
+struct Way(Arc<Network>, NodeId);
 
 impl Forward for Way {
-    fn forward(&self, _: usize, node: NodeId, batch: Vec<u8>) -> Forwarded {
+    fn forward(&self, thread: usize, node: NodeId, batch: Vec<u8>) -> Forwarded {
+        if let Some(bus) = self.0.1.lock().unwrap().get(&self.1) {
+            return bus.forward(thread, node, batch);
+        }
         let (node, manner) = self.0.0.lock().unwrap()[&node].clone();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         Box::pin(async move {
             match manner {
                 Manner::Answers => {
-                    let replies = execute(&node, peer, &batch).await;
+                    let replies = execute(&node, peer, batch.into()).await;
                     replies.map(Bytes::from).map_err(ForwardError::Unknown)
                 }
                 Manner::IsTooNarrow => Err(ForwardError::Unsendable("too long".to_owned())),
@@ -82,7 +87,7 @@ impl Service for Answering {
     fn handle(&self, from: PeerIdentity, _: Class, kind: Kind, body: Bytes) -> Handling {
         assert_eq!(kind, FORWARD);
         let node = self.0.clone();
-        Box::pin(async move { execute(&node, from.address, &body).await.map(Bytes::from) })
+        Box::pin(async move { execute(&node, from.address, body).await.map(Bytes::from) })
     }
 }
 
@@ -96,6 +101,7 @@ struct Cluster {
 }
 
 const NODES: u64 = 3;
+const SHARDS: usize = 2;
 
 fn announcement(direct: &str) -> Announcement {
     Announcement {
@@ -112,7 +118,7 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, SocketAddr) {
     let network = network.clone();
     thread::spawn(move || {
         System::new().block_on(async move {
-            let arbiters: Vec<Arbiter> = (0..2).map(|_| Arbiter::new()).collect();
+            let arbiters: Vec<Arbiter> = (0..SHARDS).map(|_| Arbiter::new()).collect();
             let handles: Vec<ArbiterHandle> = arbiters.iter().map(Arbiter::handle).collect();
             let live = Arc::new(LiveConfig::new(RawConfig::default(), None).unwrap());
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -135,7 +141,7 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, SocketAddr) {
             });
             let shards = shards.collect();
             let node = Arc::new(Node::new(parts, shards, None));
-            node.cluster.set_forward(Arc::new(Way(network.clone())));
+            node.cluster.set_forward(Arc::new(Way(network.clone(), id)));
             let entry = (node.clone(), Manner::Answers);
             network.0.lock().unwrap().insert(id, entry);
             sender.send((local, direct_local)).unwrap();
@@ -180,6 +186,57 @@ impl Cluster {
 
     fn behave(&self, node: u64, manner: Manner) {
         self.network.0.lock().unwrap().get_mut(&NodeId(node)).unwrap().1 = manner;
+    }
+
+    /// Starts a bus of each node, which knows those of the others; returns them in the nodes' order.
+    fn start_buses(&self) -> Vec<(NodeId, String, Bus)> {
+        let (sender, receiver) = mpsc::channel();
+        for number in 1..=NODES {
+            let (node, _) = self.network.0.lock().unwrap()[&NodeId(number)].clone();
+            let sender = sender.clone();
+            thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                runtime.unwrap().block_on(async move {
+                    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                    let address = listener.local_addr().unwrap().to_string();
+                    let config = BusConfig {
+                        node: NodeId(number),
+                        incarnation: Incarnation(number),
+                        cluster: Some(ClusterId(7)),
+                        secret: None,
+                    };
+                    let bus =
+                        Bus::start(config, listener, Arc::new(Answering(node)), Threads::here())
+                            .unwrap();
+                    sender.send((NodeId(number), address, bus)).unwrap();
+                    std::future::pending::<()>().await;
+                });
+            });
+        }
+        let mut buses: Vec<_> = (0..NODES).map(|_| receiver.recv().unwrap()).collect();
+        let peers_of = |own: NodeId| {
+            let others = buses.iter().filter(|(node, _, _)| *node != own);
+            others.map(|(node, address, _)| (*node, address.clone())).collect()
+        };
+        buses.iter().for_each(|(node, _, bus)| bus.set_peers(&peers_of(*node)));
+        buses.sort_by_key(|(node, _, _)| *node);
+        buses
+    }
+
+    /// Lets nodes reach each other by their buses.
+    fn go_by_bus(&self) {
+        let buses = self.start_buses().into_iter().map(|(node, _, bus)| (node, bus));
+        *self.network.1.lock().unwrap() = buses.collect();
+    }
+
+    /// Keys that a node serves, each on the shard of its number.
+    fn keys_by_shard(&self, node: u64) -> [String; SHARDS] {
+        let shard_of = |key: &str| usize::from(slot_of(key.as_bytes()) / 16) % SHARDS;
+        let key_on = |shard| {
+            let mut keys = (0..).map(|i| format!("k{i}"));
+            keys.find(|key| self.owner(key) == node && shard_of(key) == shard).unwrap()
+        };
+        std::array::from_fn(key_on)
     }
 
     fn connect(&self, node: u64) -> Wire {
@@ -232,34 +289,7 @@ fn any_node_answers_for_any_key_in_request_order() {
 #[test]
 fn the_bus_is_a_way_to_other_nodes() {
     let cluster = Cluster::start();
-    let (sender, receiver) = mpsc::channel();
-    for number in 1..=NODES {
-        let (node, _) = cluster.network.0.lock().unwrap()[&NodeId(number)].clone();
-        let sender = sender.clone();
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.unwrap().block_on(async move {
-                let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-                let address = listener.local_addr().unwrap().to_string();
-                let config = BusConfig {
-                    node: NodeId(number),
-                    incarnation: Incarnation(number),
-                    cluster: Some(ClusterId(7)),
-                    secret: None,
-                };
-                let bus = Bus::start(config, listener, Arc::new(Answering(node)), Threads::here())
-                    .unwrap();
-                sender.send((NodeId(number), address, bus)).unwrap();
-                std::future::pending::<()>().await;
-            });
-        });
-    }
-    let buses: Vec<_> = (0..NODES).map(|_| receiver.recv().unwrap()).collect();
-    let peers_of = |own: NodeId| {
-        let others = buses.iter().filter(|(node, _, _)| *node != own);
-        others.map(|(node, address, _)| (*node, address.clone())).collect()
-    };
-    buses.iter().for_each(|(node, _, bus)| bus.set_peers(&peers_of(*node)));
+    let buses = cluster.start_buses();
     let mut batch = vec![2, 0];
     batch.extend_from_slice(b"*2\r\n$4\r\nINCR\r\n$2\r\nk1\r\n*1\r\n$6\r\nDBSIZE\r\n");
     let bus = &buses.iter().find(|(node, _, _)| node.0 != cluster.owner("k1")).unwrap().2;
@@ -271,7 +301,8 @@ fn the_bus_is_a_way_to_other_nodes() {
     assert!(matches!(error, ForwardError::NotSent(_)), "{error}");
     let error = runtime.block_on(bus.forward(0, owner, vec![9])).unwrap_err();
     assert!(matches!(error, ForwardError::Unknown(_)), "{error}");
-    let error = runtime.block_on(bus.forward(0, owner, vec![0; 100 << 20])).unwrap_err();
+    let error =
+        runtime.block_on(bus.forward(0, owner, vec![0; PEER_REQUEST_BYTES_MAX + 1])).unwrap_err();
     assert!(matches!(error, ForwardError::Unsendable(_)), "{error}");
 }
 
@@ -350,14 +381,47 @@ fn large_batches_and_replies_come_in_parts() {
 }
 
 #[test]
+fn what_is_longer_than_a_frame_of_the_bus_goes_through_another_node() {
+    let cluster = Cluster::start();
+    cluster.go_by_bus();
+    let key = cluster.key_of(2);
+    let mut wire = cluster.connect(1);
+    let value = vec![b'x'; 70 << 20];
+    let words = |words: [&[u8]; 2]| words.map(<[u8]>::to_vec).to_vec();
+    let set = [b"SET".to_vec(), key.clone().into_bytes(), value.clone()].to_vec();
+    assert_eq!(wire.try_call(&set).unwrap().raw, b"+OK\r\n");
+    let reply = wire.try_call(&words([b"GET", key.as_bytes()])).unwrap().raw;
+    assert!(reply.ends_with(b"xx\r\n") && reply.len() > value.len(), "{}", reply.len());
+    assert_eq!(call(&mut cluster.connect(2), &format!("STRLEN {key}")), format!(":{}", 70 << 20));
+}
+
+#[test]
+fn nothing_is_lost_of_replies_that_are_long_together() {
+    let cluster = Cluster::start();
+    cluster.go_by_bus();
+    let keys = cluster.keys_by_shard(2);
+    let mut wire = cluster.connect(1);
+    let value = "x".repeat(40 << 20);
+    for key in &keys {
+        assert_eq!(call(&mut wire, &format!("SET {key} {value}")), "+OK");
+    }
+    wire.send(&keys.each_ref().map(|key| parse_request(&format!("GETDEL {key}")))).unwrap();
+    for key in &keys {
+        let reply = wire.read().unwrap().raw;
+        assert!(
+            reply.len() > value.len(),
+            "{key}: {}",
+            reply[..200.min(reply.len())].escape_ascii()
+        );
+    }
+    assert_eq!(call(&mut wire, &format!("EXISTS {}", keys.join(" "))), ":0");
+}
+
+#[test]
 fn what_is_left_for_lack_of_room_comes_before_what_follows_on_the_same_key() {
     let cluster = Cluster::start();
-    let big = cluster.key_of(2);
-    let shard_of = |key: &str| slot_of(key.as_bytes()) / 16 % 2;
-    let other = (0..).map(|i| format!("other{i}"));
-    let other =
-        other.into_iter().find(|key| cluster.owner(key) == 2 && shard_of(key) != shard_of(&big));
-    let (key, other) = (format!("{{{big}}}k"), other.unwrap());
+    let [big, other] = cluster.keys_by_shard(2);
+    let key = format!("{{{big}}}k");
     let mut wire = cluster.connect(1);
     assert_eq!(call(&mut wire, &format!("SET {big} {}", "x".repeat(300_000))), "+OK");
     let mut requests = vec![format!("GET {big}"); 20];

@@ -36,6 +36,18 @@ pub const PEER_CONTROL_BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Longest body of a frame between nodes in the classes Forward, Replication and Bulk, in bytes.
 pub const PEER_DATA_BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Longest part of a message that comes in parts, in bytes; a longer message of class Forward is
+/// cut. Other messages pass between two parts, so this is how long they wait.
+pub const PEER_PART_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest request in class Forward, in bytes: what a client's connection can hold at most.
+pub const PEER_REQUEST_BYTES_MAX: usize = QUERY_BUFFER_BYTES_HARD_MAX as usize;
+
+/// Longest reply in class Forward, in bytes. Each shard may give one reply that it could not know
+/// the length of, as long as a value may be, before it is known that together they are too many:
+/// lost, they would be what `GETDEL` has deleted.
+pub const PEER_REPLY_BYTES_MAX: usize = 16 << 30;
+
 /// Bodies up to this length are copied out of the read buffer, in bytes: who keeps a small body
 /// must not keep the whole buffer with it.
 pub const PEER_BODY_COPIED_BYTES_MAX: usize = 4 * 1024;
@@ -53,5 +65,6 @@ pub const PEER_REFUSAL_TEXT_BYTES_MAX: usize = 640;
 
 const _: () = assert!(PEER_REFUSAL_TEXT_BYTES_MAX < PEER_HANDSHAKE_BYTES_MAX);
 const _: () = assert!(PEER_DATA_BODY_BYTES_MAX < u32::MAX as usize / 2);
+const _: () = assert!(PEER_PART_BYTES_MAX <= PEER_DATA_BODY_BYTES_MAX);
 const _: () = assert!((QUERY_BUFFER_BYTES_MAX as u64) < QUERY_BUFFER_BYTES_HARD_MAX);
 const _: () = assert!(BULK_BYTES_MAX as usize <= QUERY_BUFFER_BYTES_MAX);

@@ -67,7 +67,7 @@ impl Service for NodeService {
             }
             Class::Forward(_) if kind == FORWARD => {
                 let node = parts.node.clone();
-                Box::pin(async move { execute(&node, from.address, &body).await.map(Bytes::from) })
+                Box::pin(async move { execute(&node, from.address, body).await.map(Bytes::from) })
             }
             Class::Forward(_) => Box::pin(std::future::ready(Err(unknown_kind(class, kind)))),
             Class::Replication | Class::Bulk => parts.target.handle(from.node, class, kind, body),

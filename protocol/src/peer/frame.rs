@@ -58,6 +58,9 @@ pub enum Role {
     Reply,
     /// It answers that the request failed; the body is a text in UTF-8.
     Error,
+    /// It is what a request or reply begins with that goes on in the next frame of its id: see
+    /// [`parts`](super::parts).
+    Part,
 }
 
 impl Role {
@@ -66,6 +69,7 @@ impl Role {
             Role::Request => 0,
             Role::Reply => 1,
             Role::Error => 2,
+            Role::Part => 3,
         }
     }
 
@@ -74,6 +78,7 @@ impl Role {
             0 => Some(Role::Request),
             1 => Some(Role::Reply),
             2 => Some(Role::Error),
+            3 => Some(Role::Part),
             _ => None,
         }
     }
@@ -131,7 +136,7 @@ pub enum FrameError {
         /// What was agreed.
         agreed: u8,
     },
-    /// Neither request nor reply.
+    /// Neither request nor reply, nor a part of one where there may be parts.
     #[error("a frame that is neither request nor reply (role {0})")]
     UnknownRole(u8),
     /// Requests come from the side that dialled, replies from the other.
@@ -140,6 +145,22 @@ pub enum FrameError {
         /// What came.
         found: Role,
     },
+    /// A message begins in parts while another one is under way in parts.
+    #[error("a part of message {found} while there are parts of message {open}")]
+    PartOfAnother {
+        /// Whose part it is.
+        found: u64,
+        /// Whose parts there are.
+        open: u64,
+    },
+    /// Parts that are longer together than a message may be.
+    #[error("a message in parts with {bytes} bytes, and the longest has {max}")]
+    PartsTooLong {
+        /// How long they are so far.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
 }
 
 impl Role {
@@ -147,13 +168,14 @@ impl Role {
         match self {
             Role::Request => "request",
             Role::Reply | Role::Error => "reply",
+            Role::Part => "part",
         }
     }
 
     fn opposite(self) -> &'static str {
         match self {
             Role::Request => "replies only",
-            Role::Reply | Role::Error => "requests only",
+            Role::Reply | Role::Error | Role::Part => "requests only",
         }
     }
 }
@@ -236,8 +258,14 @@ impl Decoder {
             return Err(FrameError::Version { found, agreed: self.version });
         }
         let bits = byte >> ROLE_SHIFT;
-        let role = Role::from_bits(bits).ok_or(FrameError::UnknownRole(bits))?;
-        if (role == Role::Request) != (self.receives == Receives::Requests) {
+        let may_be = |role: &Role| *role != Role::Part || self.class.has_parts(self.version);
+        let role = Role::from_bits(bits).filter(may_be).ok_or(FrameError::UnknownRole(bits))?;
+        let is_wrong = match role {
+            Role::Request => self.receives == Receives::Replies,
+            Role::Reply | Role::Error => self.receives == Receives::Requests,
+            Role::Part => false,
+        };
+        if is_wrong {
             return Err(FrameError::WrongDirection { found: role });
         }
         Ok((role, Kind(byte & KIND_MASK)))

@@ -44,7 +44,7 @@ fn decode_in_pieces(decoder: &Decoder, wire: &[u8], piece: usize) -> Vec<Frame> 
 #[test]
 fn a_frame_has_the_documented_bytes() {
     let frame = frame(Role::Error, 5, 0x0102, b"no");
-    let expected = [0, 0, 0, 12, 1, 0x85, 0, 0, 0, 0, 0, 0, 1, 2, b'n', b'o'];
+    let expected = [0, 0, 0, 12, VERSION_MAX, 0x85, 0, 0, 0, 0, 0, 0, 1, 2, b'n', b'o'];
     assert_eq!(&encode(&frame)[..], &expected[..]);
 }
 
@@ -74,11 +74,11 @@ fn what_is_no_frame_is_refused_before_its_body_arrives() {
     assert!(refusal(Class::Bulk, &[0xff; 4]).is_err());
 
     let begin = |version: u8, role: u8| [0, 0, 1, 0, version, role, 0, 0, 0, 0, 0, 0, 0, 1];
-    let version = FrameError::Version { found: 2, agreed: 1 };
-    assert_eq!(refusal(Class::Control, &begin(2, 0)), Err(version));
-    assert_eq!(refusal(Class::Control, &begin(1, 0xc0)), Err(FrameError::UnknownRole(3)));
+    let version = FrameError::Version { found: 3, agreed: 2 };
+    assert_eq!(refusal(Class::Control, &begin(3, 0)), Err(version));
+    assert_eq!(refusal(Class::Control, &begin(2, 0xc0)), Err(FrameError::UnknownRole(3)));
     let reply = FrameError::WrongDirection { found: Role::Reply };
-    assert_eq!(refusal(Class::Control, &begin(1, 0x40)), Err(reply.clone()));
+    assert_eq!(refusal(Class::Control, &begin(2, 0x40)), Err(reply.clone()));
     assert_eq!(reply.to_string(), "a reply where the other side sends requests only");
 }
 
@@ -89,6 +89,24 @@ fn room_for_a_long_frame_is_asked_for_bit_by_bit() {
     let announced = (Class::Bulk.body_bytes_max() as u32).to_be_bytes();
     assert_eq!(decoder.wanted_bytes(&BytesMut::from(&announced[..])), PEER_READ_BYTES_MAX);
     assert_eq!(decoder.wanted_bytes(&BytesMut::from(&[0, 0, 0, 20, 1][..])), 19);
+}
+
+#[test]
+fn parts_come_where_both_sides_know_them_and_nowhere_else() {
+    let part = |version: u8| [0, 0, 0, 10, version, 0xc3, 0, 0, 0, 0, 0, 0, 0, 1];
+    let decode = |version, class, receives| {
+        let decoder = Decoder::new(version, class, receives);
+        decoder.decode(&mut BytesMut::from(&part(version)[..]))
+    };
+    for receives in [Receives::Requests, Receives::Replies] {
+        let found = decode(2, Class::Forward(1), receives).unwrap();
+        assert_eq!(found, Some(frame(Role::Part, 3, 1, b"")));
+        let unknown = Err(FrameError::UnknownRole(3));
+        assert_eq!(decode(1, Class::Forward(1), receives), unknown);
+        assert_eq!(decode(2, Class::Bulk, receives), unknown);
+    }
+    assert_eq!(Class::Forward(1).request_bytes_max(1), Class::Forward(1).body_bytes_max());
+    assert_eq!(Class::Bulk.reply_bytes_max(2), Class::Bulk.body_bytes_max());
 }
 
 fn local(node: u64, cluster: Option<u128>, secret: &str) -> Local {
@@ -216,15 +234,29 @@ fn a_probe_is_told_who_is_there_also_where_they_do_not_fit() {
 fn other_versions_are_refused() {
     let of_the_future = |to_acceptor: bool, message: &mut Vec<u8>| {
         if to_acceptor && message.get(MAGIC.len()) == Some(&1) {
-            message[MAGIC.len() + 3] = 2;
-            message[MAGIC.len() + 4] = 3;
+            message[MAGIC.len() + 3] = VERSION_MAX + 1;
+            message[MAGIC.len() + 4] = VERSION_MAX + 2;
         }
     };
     let dialer = Handshake::dial(local(1, None, ""), Class::Control, None);
     let acceptor = Handshake::accept(local(2, None, ""));
     let (found, text) = reason(talk(dialer, acceptor, 4096, of_the_future));
     assert_eq!(found, Reason::Version);
-    assert!(text.contains("speaks 2 to 3: upgrade the older one"), "{text}");
+    assert!(text.contains("speaks 3 to 4: upgrade the older one"), "{text}");
+}
+
+#[test]
+fn an_older_node_and_this_one_speak_the_older_version() {
+    let of_the_past = |to_acceptor: bool, message: &mut Vec<u8>| {
+        if to_acceptor && message.get(MAGIC.len()) == Some(&1) {
+            message[MAGIC.len() + 4] = 1;
+        }
+    };
+    let dialer = Handshake::dial(local(1, None, ""), Class::Forward(0), Some(2));
+    let acceptor = Handshake::accept(local(2, None, ""));
+    let (dialed, accepted) = talk(dialer, acceptor, 4096, of_the_past);
+    let versions = [dialed, accepted].map(|side| side.unwrap().unwrap().version);
+    assert_eq!(versions, [1, 1]);
 }
 
 #[test]
@@ -297,7 +329,7 @@ proptest! {
         begin in 0u8..64,
         length in 8u8..60,
     ) {
-        let wire = [&[0, 0, 0, length, 1, begin][..], &bytes].concat();
+        let wire = [&[0, 0, 0, length, VERSION_MAX, begin][..], &bytes].concat();
         let decode_all = |piece: usize| {
             let mut input = BytesMut::new();
             let mut frames = Vec::new();

@@ -2,13 +2,13 @@
 
 use bytes::BytesMut;
 use distcache_protocol::peer::frame::Receives;
-use distcache_protocol::peer::{Class, Decoder, Established, Handshake, HandshakeError};
+use distcache_protocol::peer::{Class, Established, Handshake, HandshakeError};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::limits::{CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT};
 use super::service::PeerIdentity;
-use super::wire::{FrameReader, FrameWriter, GreetError, greet, prepare};
+use super::wire::{FrameReader, GreetError, MessageWriter, greet, prepare};
 use super::{BusError, Shared};
 use crate::clock;
 use crate::cluster::table::NodeId;
@@ -17,7 +17,9 @@ use crate::cluster::table::NodeId;
 pub(super) struct Dialled {
     pub(super) peer: PeerIdentity,
     pub(super) reader: (FrameReader<OwnedReadHalf>, NodeId),
-    pub(super) writer: FrameWriter<OwnedWriteHalf>,
+    pub(super) writer: MessageWriter<OwnedWriteHalf, ()>,
+    /// Of the protocol, as agreed.
+    pub(super) version: u8,
 }
 
 /// Connects to `address` and greets the node there. Without `expected`, the node only says who
@@ -52,12 +54,12 @@ pub(super) async fn dial(
         })?;
 
     let (reading, writing) = stream.into_split();
-    let decoder = Decoder::new(established.version, class, Receives::Replies);
     let peer = PeerIdentity::new(&established.peer, other_end);
     Ok(Dialled {
         peer,
-        reader: (FrameReader::new(reading, input, decoder), peer.node),
-        writer: FrameWriter::new(writing, established.version),
+        reader: (FrameReader::new(reading, input, &established, Receives::Replies), peer.node),
+        writer: MessageWriter::new(writing, &established),
+        version: established.version,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,9 +14,11 @@ use tokio::task::{coop, yield_now};
 
 use super::backoff::BackOff;
 use super::dial::{Dialled, dial};
-use super::limits::{CALLS_MAX, LINK_LINGER, call_bytes_max, collecting_turns};
+use super::limits::{
+    CALL_EXTENSIONS_MAX, CALLS_MAX, LINK_LINGER, call_bytes_max, collecting_turns,
+};
 use super::open::Direction;
-use super::wire::{FrameReader, FrameWriter};
+use super::wire::{FrameReader, MessageWriter};
 use super::{BusError, Shared, locked};
 use crate::clock::{self, Ticks};
 use crate::cluster::table::NodeId;
@@ -30,6 +32,8 @@ pub(super) struct Link {
     next_id: AtomicU64,
     queue: mpsc::Sender<Call>,
     waiting: Arc<Waiting>,
+    /// Parts of long messages that were written or have come.
+    parts: Arc<AtomicUsize>,
 }
 
 type Waiting = Mutex<HashMap<u64, Answer>>;
@@ -68,8 +72,11 @@ impl Link {
     ) -> Arc<Self> {
         let (queue, calls) = mpsc::channel(CALLS_MAX);
         let waiting = Arc::<Waiting>::default();
-        let task = Task { peer, class, shared: shared.clone(), waiting: waiting.clone(), address };
-        shared.runtime_of(class).spawn(task.run(calls));
+        let parts = Arc::<AtomicUsize>::default();
+        let runtime = shared.runtime_of(class).clone();
+        let task =
+            Task { peer, class, shared, waiting: waiting.clone(), parts: parts.clone(), address };
+        runtime.spawn(task.run(calls));
         Arc::new(Link {
             peer,
             class,
@@ -78,10 +85,12 @@ impl Link {
             next_id: AtomicU64::new(1),
             queue,
             waiting,
+            parts,
         })
     }
 
-    /// Asks the peer, and waits for its reply.
+    /// Asks the peer, and waits for its reply. The time begins anew, for a bounded number of times,
+    /// if a part of a long message was written or has come meanwhile.
     pub(super) async fn call(
         &self,
         kind: Kind,
@@ -90,7 +99,7 @@ impl Link {
     ) -> Result<Bytes, BusError> {
         let busy = |_| BusError::Busy { peer: self.peer, class: self.class, calls: CALLS_MAX };
         let _call = self.calls.try_acquire().map_err(busy)?;
-        let answer = clock::within(Some(timeout), self.ask(kind, body)).await;
+        let answer = while_moving(timeout, &self.parts, self.ask(kind, body)).await;
         answer.unwrap_or(Err(BusError::TimedOut { peer: self.peer, after: timeout }))
     }
 
@@ -113,9 +122,10 @@ impl Link {
         body: Bytes,
         sender: oneshot::Sender<Result<Bytes, BusError>>,
     ) -> Result<(), BusError> {
-        let bytes = body.len() as u32;
-        // At least one, so that no call overtakes those that wait for room.
-        let held = self.bytes.clone().acquire_many_owned(bytes.max(1)).await;
+        // At least one, so that no call overtakes those that wait for room; one that goes in parts
+        // counts as the longest frame, so that others pass.
+        let bytes = body.len().clamp(1, self.class.body_bytes_max()) as u32;
+        let held = self.bytes.clone().acquire_many_owned(bytes).await;
         let call =
             Call { id, kind, body, answer: Answer { sender, _held: held.expect("never closed") } };
         self.queue.send(call).await.map_err(|_| BusError::UnknownPeer(self.peer))
@@ -126,6 +136,27 @@ impl Link {
         let all = self.calls.acquire_many(CALLS_MAX as u32).await;
         drop(all.expect("never closed"));
     }
+}
+
+/// Waits for something that has this time, and has it anew, for a bounded number of times, where
+/// the number of `parts` has changed meanwhile. `None`: its time is over.
+pub(super) async fn while_moving<T>(
+    time: Duration,
+    parts: &AtomicUsize,
+    waiting: impl Future<Output = T>,
+) -> Option<T> {
+    let mut waiting = pin!(waiting);
+    for _ in 0..=CALL_EXTENSIONS_MAX {
+        let before = parts.load(Relaxed);
+        let done = clock::within(Some(time), waiting.as_mut()).await;
+        if done.is_some() {
+            return done;
+        }
+        if parts.load(Relaxed) == before {
+            break;
+        }
+    }
+    None
 }
 
 /// Why a connection is over.
@@ -144,6 +175,7 @@ struct Task {
     class: Class,
     shared: Arc<Shared>,
     waiting: Arc<Waiting>,
+    parts: Arc<AtomicUsize>,
     address: watch::Receiver<Arc<str>>,
 }
 
@@ -214,9 +246,13 @@ impl Task {
         calls: &mut mpsc::Receiver<Call>,
         back_off: &mut BackOff,
     ) -> End {
-        let Dialled { reader, writer, .. } = dialled;
-        let _open = self.shared.open.add(Direction::To, self.peer, writer.sending());
-        let mut reading = pin!(read(reader, &self.waiting, back_off));
+        let Dialled { reader, writer, version, .. } = dialled;
+        let _open = self.shared.open.add(Direction::To, self.peer, writer.frames.sending());
+        let on_part = || {
+            self.parts.fetch_add(1, Relaxed);
+        };
+        let mut reading = pin!(read(reader, &self.waiting, back_off, on_part));
+        let writing = Writing { writer, class: self.class, version, waiting: &self.waiting };
         let end = tokio::select! {
             // A call that comes after a new address must not go to the one before.
             biased;
@@ -225,7 +261,7 @@ impl Task {
                 Err(_) => End::Dropped,
             },
             end = &mut reading => end,
-            end = write(writer, self.class, &self.waiting, first, calls) => end,
+            end = writing.run(first, calls, on_part) => end,
         };
         if let End::Dropped = end {
             // What was asked before is answered still.
@@ -270,9 +306,10 @@ async fn read<R: AsyncRead + Unpin>(
     (mut reader, peer): (FrameReader<R>, NodeId),
     waiting: &Waiting,
     back_off: &mut BackOff,
+    on_part: impl Fn() + Copy,
 ) -> End {
     loop {
-        let frame = match reader.next().await {
+        let frame = match reader.next(on_part).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return End::Lost("the peer closed it".to_owned()),
             Err(error) => return End::Lost(error.to_string()),
@@ -285,58 +322,77 @@ async fn read<R: AsyncRead + Unpin>(
                 let text = String::from_utf8_lossy(&frame.body).into_owned();
                 Err(BusError::Failed { peer, text })
             }
-            Role::Reply | Role::Request => Ok(frame.body),
+            Role::Reply | Role::Request | Role::Part => Ok(frame.body),
         };
         let _ = answer.sender.send(result);
     }
 }
 
-/// Writes requests for ever, those that come together with one call of the system.
-async fn write<W: AsyncWrite + Unpin>(
-    mut writer: FrameWriter<W>,
+/// What writes the requests on a connection.
+struct Writing<'a, W> {
+    writer: MessageWriter<W, ()>,
     class: Class,
-    waiting: &Waiting,
-    first: Call,
-    calls: &mut mpsc::Receiver<Call>,
-) -> End {
-    let mut next = first;
-    loop {
-        let written = async {
-            write_one(&mut writer, waiting, next).await?;
-            for turn in 0..=collecting_turns(class) {
-                if turn > 0 {
-                    yield_now().await;
-                }
-                while let Ok(call) = calls.try_recv() {
-                    write_one(&mut writer, waiting, call).await?;
-                }
-            }
-            writer.flush().await
-        };
-        if let Err(error) = written.await {
-            return End::Lost(error.to_string());
-        }
-        match calls.recv().await {
-            Some(call) => next = call,
-            None => return End::Dropped,
-        }
-    }
+    version: u8,
+    waiting: &'a Waiting,
 }
 
-async fn write_one<W: AsyncWrite + Unpin>(
-    writer: &mut FrameWriter<W>,
-    waiting: &Waiting,
-    call: Call,
-) -> std::io::Result<()> {
-    let Call { id, kind, body, answer } = call;
-    {
-        // The reply may come before the writer is back.
-        let mut waiting = locked(waiting);
-        let answer = waiting.entry(id).insert_entry(answer);
-        if answer.get().sender.is_closed() {
-            answer.remove();
-            return Ok(());
+impl<W: AsyncWrite + Unpin> Writing<'_, W> {
+    /// Writes requests for ever, those that come together with one call of the system. Long ones
+    /// go in parts, and others between these.
+    async fn run(
+        mut self,
+        first: Call,
+        calls: &mut mpsc::Receiver<Call>,
+        on_part: impl Fn(),
+    ) -> End {
+        let mut next = Some(first);
+        loop {
+            let written = async {
+                for turn in 0..=collecting_turns(self.class) {
+                    if turn > 0 {
+                        yield_now().await;
+                    }
+                    while let Some(call) = next.take().or_else(|| calls.try_recv().ok()) {
+                        self.write_one(call).await?;
+                    }
+                }
+                if self.writer.has_more() {
+                    self.writer.write_part().await?;
+                    on_part();
+                }
+                self.writer.frames.flush().await
+            };
+            if let Err(error) = written.await {
+                return End::Lost(error.to_string());
+            }
+            if self.writer.has_more() {
+                continue;
+            }
+            next = calls.recv().await;
+            if next.is_none() {
+                return End::Dropped;
+            }
         }
     }
-    writer.write(&Frame { role: Role::Request, kind, id, body }).await
+
+    async fn write_one(&mut self, call: Call) -> std::io::Result<()> {
+        let (bytes, max) = (call.body.len(), self.class.request_bytes_max(self.version));
+        if bytes > max {
+            // The peer's build knows no parts.
+            call.fail(BusError::TooLong { bytes, class: self.class, max });
+            return Ok(());
+        }
+        let Call { id, kind, body, answer } = call;
+        {
+            // The reply may come before the writer is back.
+            let mut waiting = locked(self.waiting);
+            let answer = waiting.entry(id).insert_entry(answer);
+            if answer.get().sender.is_closed() {
+                answer.remove();
+                return Ok(());
+            }
+        }
+        let frame = Frame { role: Role::Request, kind, id, body };
+        self.writer.write(frame, ()).await.map(|_| ())
+    }
 }

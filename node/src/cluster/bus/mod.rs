@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use distcache_protocol::peer::{Identity, Local};
+use distcache_protocol::peer::{Identity, Local, VERSION_MAX};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -160,8 +160,10 @@ impl Bus {
 
     /// Asks `peer`, and waits for its reply at most for `timeout`, connecting included.
     ///
-    /// Requests are written in the order in which calls were first polled, as long as there is
-    /// room for them. Dropping the future gives the call up; the peer may still carry it out.
+    /// Requests are written in the order in which calls were first polled, as long as there is room
+    /// for them; those that go in parts are passed by others. `timeout` begins anew where parts of
+    /// a long message have moved meanwhile, so that its length has time. Dropping the future gives
+    /// the call up; the peer may still carry it out.
     ///
     /// # Errors
     /// See [`BusError`]; [`BusError::is_outcome_unknown`] tells whether the peer may have done
@@ -174,7 +176,7 @@ impl Bus {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, BusError> {
-        let (bytes, max) = (body.len(), class.body_bytes_max());
+        let (bytes, max) = (body.len(), class.request_bytes_max(VERSION_MAX));
         if bytes > max {
             return Err(BusError::TooLong { bytes, class, max });
         }

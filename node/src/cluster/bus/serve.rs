@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use distcache_protocol::peer::frame::Receives;
-use distcache_protocol::peer::{Class, Decoder, Established, Frame, Handshake, Role};
+use distcache_protocol::peer::{Class, Established, Frame, Handshake, Role};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -15,11 +15,11 @@ use tokio::task::yield_now;
 use super::admission::{Admission, Room};
 use super::limits::{
     ACCEPT_REST, ERROR_TEXT_BYTES_MAX, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, collecting_turns,
-    handled_bytes_max, handled_max,
+    handled_max,
 };
 use super::open::Direction;
-use super::service::{PeerIdentity, Service};
-use super::wire::{FrameReader, FrameWriter, greet, prepare};
+use super::service::{Handling, PeerIdentity};
+use super::wire::{FrameReader, MessageWriter, greet, prepare};
 use super::{Serving, Shared, locked};
 use crate::clock;
 
@@ -77,14 +77,19 @@ async fn converse(
     let shared = &serving.0;
     let (node, class, number) = (established.peer.node, established.class, admission.number);
     let peer = PeerIdentity::new(&established.peer, address);
-    let connection = Connection { peer, class, room: admission.room, shared: shared.clone() };
+    let connection = Connection {
+        peer,
+        class,
+        reply_bytes_max: class.reply_bytes_max(established.version),
+        room: admission.room,
+        shared: shared.clone(),
+    };
     let running = async {
         // The runtime of this task is not the one that accepted it.
         let (reading, writing) = TcpStream::from_std(stream.into_std()?)?.into_split();
-        let decoder = Decoder::new(established.version, class, Receives::Requests);
-        let reader = FrameReader::new(reading, input, decoder);
-        let writer = FrameWriter::new(writing, established.version);
-        let _open = shared.open.add(Direction::From, peer.node, writer.sending());
+        let reader = FrameReader::new(reading, input, &established, Receives::Requests);
+        let writer = MessageWriter::new(writing, &established);
+        let _open = shared.open.add(Direction::From, peer.node, writer.frames.sending());
         connection.run(reader, writer).await
     };
     let ended = tokio::select! {
@@ -147,18 +152,26 @@ async fn admit(
 struct Connection {
     peer: PeerIdentity,
     class: Class,
+    reply_bytes_max: usize,
     room: Arc<Room>,
     shared: Arc<Shared>,
 }
 
-/// A reply on its way out, with what it holds of the peer's room.
+/// What a request holds of its peer's room until its reply is written.
+type Held = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// A reply on its way out.
 struct Outgoing {
     frame: Frame,
-    _held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    held: Held,
 }
 
 impl Connection {
-    async fn run<R, W>(&self, reader: FrameReader<R>, writer: FrameWriter<W>) -> io::Result<()>
+    async fn run<R, W>(
+        &self,
+        reader: FrameReader<R>,
+        writer: MessageWriter<W, Held>,
+    ) -> io::Result<()>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -179,72 +192,75 @@ impl Connection {
         let mut stopping = self.shared.stopping.subscribe();
         loop {
             let frame = tokio::select! {
-                frame = reader.next() => frame?,
+                frame = reader.next(|| ()) => frame?,
                 _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
             };
             let Some(frame) = frame else { return Ok(()) };
             // Waiting here is what slows a peer down that asks for more than is answered.
             let held = self.hold(frame.body.len()).await;
             let service = self.shared.service.clone();
-            let handler = handle(service, self.peer, self.class, frame, held, replies.clone());
-            tokio::spawn(handler);
+            let (peer, class, max) = (self.peer, self.class, self.reply_bytes_max);
+            let Frame { kind, id, body, .. } = frame;
+            let replies = replies.clone();
+            tokio::spawn(async move {
+                let (role, body) = answer(service.handle(peer, class, kind, body), max).await;
+                let reply = Outgoing { frame: Frame { role, kind, id, body }, held };
+                // Nobody waits for it any more when the connection has ended.
+                let _ = replies.send(reply).await;
+            });
         }
     }
 
-    async fn hold(&self, bytes: usize) -> (OwnedSemaphorePermit, OwnedSemaphorePermit) {
+    async fn hold(&self, bytes: usize) -> Held {
         let request = self.room.requests.clone().acquire_owned().await.expect("never closed");
-        let bytes = bytes.min(handled_bytes_max(self.class)) as u32;
+        // One that came in parts counts as the longest frame, so that others pass.
+        let bytes = bytes.min(self.class.body_bytes_max()) as u32;
         let bytes = self.room.bytes.clone().acquire_many_owned(bytes).await.expect("never closed");
         (request, bytes)
     }
 }
 
-async fn handle(
-    service: Arc<dyn Service>,
-    peer: PeerIdentity,
-    class: Class,
-    request: Frame,
-    held: (OwnedSemaphorePermit, OwnedSemaphorePermit),
-    replies: mpsc::Sender<Outgoing>,
-) {
-    let Frame { kind, id, body, .. } = request;
-    let result = service.handle(peer, class, kind, body).await.and_then(|reply| {
-        let (bytes, max) = (reply.len(), class.body_bytes_max());
-        let too_long = || format!("the reply of {bytes} bytes is longer than {max}: ask for less");
-        if bytes <= max { Ok(reply) } else { Err(too_long()) }
-    });
-    let (role, body) = match result {
-        Ok(reply) => (Role::Reply, reply),
-        Err(text) => {
-            let text = &text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)];
-            (Role::Error, Bytes::copy_from_slice(text.as_bytes()))
+/// Waits for what a handler becomes, and returns it as the role and body of a frame.
+async fn answer(handling: Handling, bytes_max: usize) -> (Role, Bytes) {
+    let text = match handling.await {
+        Ok(reply) if reply.len() <= bytes_max => return (Role::Reply, reply),
+        Ok(reply) => {
+            let bytes = reply.len();
+            format!("the reply of {bytes} bytes is longer than {bytes_max}: ask for less")
         }
+        Err(text) => text,
     };
-    let reply = Outgoing { frame: Frame { role, kind, id, body }, _held: held };
-    // Nobody waits for it any more when the connection has ended.
-    let _ = replies.send(reply).await;
+    let text = &text[..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX)];
+    (Role::Error, Bytes::copy_from_slice(text.as_bytes()))
 }
 
 /// Writes replies until all handlers are done and nothing more is read, those that come together
 /// with one call of the system.
 async fn write<W: AsyncWrite + Unpin>(
     mut queue: mpsc::Receiver<Outgoing>,
-    mut writer: FrameWriter<W>,
+    mut writer: MessageWriter<W, Held>,
     class: Class,
 ) -> io::Result<()> {
-    while let Some(first) = queue.recv().await {
-        let mut next = Some(first);
-        let mut held = Vec::new();
+    loop {
+        let mut next = None;
+        if !writer.has_more() {
+            next = queue.recv().await;
+            if next.is_none() {
+                break;
+            }
+        }
+        let mut written = Vec::new();
         for turn in 0..=collecting_turns(class) {
             if turn > 0 {
                 yield_now().await;
             }
-            while let Some(reply) = next.take().or_else(|| queue.try_recv().ok()) {
-                writer.write(&reply.frame).await?;
-                held.push(reply._held);
+            while let Some(Outgoing { frame, held }) = next.take().or_else(|| queue.try_recv().ok())
+            {
+                written.extend(writer.write(frame, held).await?);
             }
         }
-        writer.flush().await?;
+        writer.write_part().await?;
+        writer.frames.flush().await?;
     }
-    writer.finish().await
+    writer.frames.finish().await
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::thread;
@@ -17,7 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::task::coop;
 
 use super::limits::{
-    BODY_COLLECTED_BYTES_MAX, CALLS_MAX, ERROR_TEXT_BYTES_MAX, call_bytes_max, handled_max,
+    BODY_COLLECTED_BYTES_MAX, CALL_EXTENSIONS_MAX, CALLS_MAX, ERROR_TEXT_BYTES_MAX, call_bytes_max,
+    handled_max,
 };
 use super::wire::FrameWriter;
 use super::*;
@@ -314,6 +316,47 @@ async fn too_long_requests_and_replies_are_errors_of_their_call_alone() {
 }
 
 #[tokio::test]
+async fn what_is_longer_than_a_frame_goes_in_parts_and_others_pass() {
+    let (a, b) = pair();
+    let forward = Class::Forward(3);
+    let long: Vec<u8> = (0..forward.body_bytes_max() + 5).map(|at| (at % 251) as u8).collect();
+    // Longer than all that may be under way, so counted as less.
+    let longest = vec![9; call_bytes_max(forward) + 1];
+    let answered = Mutex::new(Vec::new());
+    let ask = |name: &'static str, body: Vec<u8>| {
+        let (a, b, answered) = (&a, &b, &answered);
+        async move {
+            let reply = a.ask(b, forward, ECHO, &body).await.unwrap();
+            assert!(reply == body, "{name}");
+            locked(answered).push(name);
+        }
+    };
+    tokio::join!(ask("longest", longest), ask("short", vec![1]));
+    ask("long", long).await;
+    assert_eq!(*locked(&answered), ["short", "longest", "long"]);
+    // No other class has it, and it is refused before it is sent.
+    let bytes = Class::Bulk.body_bytes_max() + 1;
+    let refused = a.ask(&b, Class::Bulk, ECHO, &vec![0; bytes]).await.unwrap_err();
+    assert!(matches!(refused, BusError::TooLong { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_call_has_time_while_parts_of_long_messages_move_and_not_for_ever() {
+    // It is polled once or twice each time that it has.
+    let most = 1 + CALL_EXTENSIONS_MAX;
+    for (moves, polls) in [(0, 1..=2), (3, 4..=6), (usize::MAX, most..=2 * most)] {
+        let (parts, mut polled) = (AtomicUsize::new(0), 0);
+        let asking = poll_fn(|_| -> Poll<()> {
+            parts.fetch_add(usize::from(polled < moves), Relaxed);
+            polled += 1;
+            Poll::Pending
+        });
+        assert_eq!(link::while_moving(BRIEF / 50, &parts, asking).await, None);
+        assert!(polls.contains(&polled), "{polled} of {polls:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_that_times_out_leaves_the_connection_to_others() {
     let (a, b) = pair();
     let late = a.bus.call(b.id, Class::Control, WAIT, Bytes::new(), BRIEF).await.unwrap_err();
@@ -516,7 +559,7 @@ async fn garbage_ends_its_own_connection_only() {
         &length(3),
         &too_long,
         &[0, 0, 0, 10, 99, 0, 0, 0, 0, 0, 0, 0, 0, 1],
-        &[0, 0, 0, 10, 1, 0x41, 0, 0, 0, 0, 0, 0, 0, 1],
+        &[0, 0, 0, 10, VERSION_MAX, 0x41, 0, 0, 0, 0, 0, 0, 0, 1],
     ];
     for case in cases {
         closed(intrude(&b, case).await).await;
@@ -525,7 +568,7 @@ async fn garbage_ends_its_own_connection_only() {
     stranger.write_all(b"PING\r\n").await.unwrap();
     closed(stranger).await;
     // Half a frame, and then the end.
-    let mut half = intrude(&b, &[0, 0, 0, 100, 1, 0]).await;
+    let mut half = intrude(&b, &[0, 0, 0, 100, VERSION_MAX, 0]).await;
     half.shutdown().await.unwrap();
     closed(half).await;
     assert_eq!(a.ask(&b, Class::Control, ECHO, b"on").await.unwrap(), "on");
@@ -538,7 +581,7 @@ async fn a_peer_that_floods_and_reads_nothing_is_not_read_any_further() {
     // Each reply is larger than what sockets hold, and nobody reads them.
     let many = (Class::Control.body_bytes_max()).to_string();
     let mut request = (10 + many.len() as u32).to_be_bytes().to_vec();
-    request.extend([1, MANY.number(), 0, 0, 0, 0, 0, 0, 0, 1]);
+    request.extend([VERSION_MAX, MANY.number(), 0, 0, 0, 0, 0, 0, 0, 1]);
     request.extend(many.as_bytes());
     let requests = 4 * handled_max(Class::Control);
     let _stream = intrude(&b, &request.repeat(requests)).await;

@@ -1,5 +1,6 @@
 //! Frames over a socket, and the handshake before them.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,10 @@ use std::time::Duration;
 use bytes::BytesMut;
 use distcache_protocol::limits::PEER_READ_BYTES_MAX;
 use distcache_protocol::peer::frame::HEADER_BYTES;
-use distcache_protocol::peer::{Decoder, Established, Frame, Handshake, HandshakeError};
+use distcache_protocol::peer::frame::Receives;
+use distcache_protocol::peer::{
+    Decoder, Established, Frame, FrameError, Handshake, HandshakeError, Joiner, Parts, Role,
+};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -66,30 +70,49 @@ pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Reads frames.
+/// Reads messages.
 pub(super) struct FrameReader<R> {
     stream: R,
     input: BytesMut,
     decoder: Decoder,
+    joiner: Joiner,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// `input`: what has arrived already.
-    pub(super) fn new(stream: R, input: BytesMut, decoder: Decoder) -> Self {
-        FrameReader { stream, input, decoder }
+    pub(super) fn new(
+        stream: R,
+        input: BytesMut,
+        established: &Established,
+        receives: Receives,
+    ) -> Self {
+        let Established { version, class, .. } = *established;
+        let bytes_max = match receives {
+            Receives::Requests => class.request_bytes_max(version),
+            Receives::Replies => class.reply_bytes_max(version),
+        };
+        let decoder = Decoder::new(version, class, receives);
+        FrameReader { stream, input, decoder, joiner: Joiner::new(bytes_max) }
     }
 
-    /// Returns the next frame; `None` when the peer sends no more.
+    /// Returns the next message; `None` when the peer sends no more. Calls `on_part` for each part
+    /// of a long one.
     ///
     /// # Errors
-    /// What the system says, a stream that is not one of frames, or a frame left half sent.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Frame>> {
+    /// What the system says, a stream that is not one of frames, or a message left half sent.
+    pub(super) async fn next(&mut self, on_part: impl Fn()) -> io::Result<Option<Frame>> {
+        let no_stream = |error: FrameError| io::Error::other(error.to_string());
         loop {
-            let frame = self.decoder.decode(&mut self.input);
-            if let Some(frame) = frame.map_err(|error| io::Error::other(error.to_string()))? {
-                return Ok(Some(frame));
+            if let Some(frame) = self.decoder.decode(&mut self.input).map_err(no_stream)? {
+                if frame.role == Role::Part {
+                    on_part();
+                }
+                match self.joiner.join(frame).map_err(no_stream)? {
+                    Some(message) => return Ok(Some(message)),
+                    None => continue,
+                }
             }
-            let is_half = !self.input.is_empty();
+            let is_half = !self.input.is_empty() || self.joiner.is_open();
             // Small frames come many at a time.
             let room = self.decoder.wanted_bytes(&self.input).max(PEER_READ_BYTES_MAX / 16);
             self.input.reserve(room);
@@ -160,6 +183,59 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     pub(super) async fn finish(mut self) -> io::Result<()> {
         self.flush().await?;
         self.stream.shutdown().await
+    }
+}
+
+/// Writes messages: long ones in parts, where the connection has these, and others between them.
+pub(super) struct MessageWriter<W, H> {
+    pub(super) frames: FrameWriter<W>,
+    has_parts: bool,
+    /// Those that wait for their turn, behind the one that has it, and what each holds.
+    long: VecDeque<(Parts, H)>,
+}
+
+impl<W: AsyncWrite + Unpin, H> MessageWriter<W, H> {
+    pub(super) fn new(stream: W, established: &Established) -> Self {
+        let Established { version, class, .. } = *established;
+        let frames = FrameWriter::new(stream, version);
+        MessageWriter { frames, has_parts: class.has_parts(version), long: VecDeque::new() }
+    }
+
+    /// Writes or collects a message, and returns what it holds; a long one waits for
+    /// [`MessageWriter::write_part`], and holds it until it is written.
+    ///
+    /// # Errors
+    /// As [`FrameWriter::write`].
+    pub(super) async fn write(&mut self, message: Frame, held: H) -> io::Result<Option<H>> {
+        let cut = if self.has_parts { Parts::cut(message) } else { Err(message) };
+        match cut {
+            Ok(parts) => {
+                self.long.push_back((parts, held));
+                Ok(None)
+            }
+            Err(message) => {
+                self.frames.write(&message).await?;
+                Ok(Some(held))
+            }
+        }
+    }
+
+    /// Writes the next part of the first long message.
+    ///
+    /// # Errors
+    /// As [`FrameWriter::write`].
+    pub(super) async fn write_part(&mut self) -> io::Result<()> {
+        let Some((parts, _)) = self.long.front_mut() else { return Ok(()) };
+        self.frames.write(&parts.take()).await?;
+        if parts.is_done() {
+            self.long.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Whether a long message is not written yet.
+    pub(super) fn has_more(&self) -> bool {
+        !self.long.is_empty()
     }
 }
 

@@ -14,6 +14,9 @@ use crate::command::Args;
 /// Bytes before the requests of a batch.
 pub(super) const HEADER_BYTES: usize = 2;
 
+/// Longest reply that there is room for, in bytes: its length is a `u32`.
+pub(super) const REPLY_BYTES_MAX: usize = u32::MAX as usize;
+
 /// The reply to a command that was not executed, for lack of room for its reply.
 pub(super) const NOT_EXECUTED: &[u8] = b"";
 
@@ -74,7 +77,12 @@ impl<B: AsRef<[u8]>> Replies<B> {
 }
 
 impl Replies {
-    /// Adds a reply.
+    /// Bytes of those that are collected.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds a reply, of [`REPLY_BYTES_MAX`] bytes at most.
     pub(super) fn push(&mut self, reply: &[u8]) {
         self.bytes.extend_from_slice(reply);
         self.ends.push(self.bytes.len());

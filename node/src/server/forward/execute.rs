@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use bytes::Bytes;
+use distcache_protocol::limits::PEER_REPLY_BYTES_MAX;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
 
 use super::Replies;
-use super::batch::{self, NOT_EXECUTED};
+use super::batch::{self, HEADER_BYTES, NOT_EXECUTED, REPLY_BYTES_MAX};
 use crate::actors::shard::{Execute, ReplySlot, Stopped};
 use crate::command::{Command, CommandError, Run};
 use crate::limits::FORWARD_REPLY_BYTES_MAX;
@@ -29,8 +31,8 @@ use crate::shard::batch::{Batch, Requests, Source};
 /// # Errors
 /// A text for people: it is no batch, or the node is stopping. Of the latter nobody knows what
 /// was executed.
-pub async fn execute(node: &Arc<Node>, peer: SocketAddr, body: &[u8]) -> Result<Vec<u8>, String> {
-    let (version, database, requests) = batch::parse(body).ok_or("no batch of requests")?;
+pub async fn execute(node: &Arc<Node>, peer: SocketAddr, body: Bytes) -> Result<Vec<u8>, String> {
+    let (version, database, _) = batch::parse(&body).ok_or("no batch of requests")?;
     let client = Arc::new(Client::of_node(peer));
     let mut session = Session::new(node.clone(), client, Access::Node, 0);
     session.authenticated = true;
@@ -39,31 +41,42 @@ pub async fn execute(node: &Arc<Node>, peer: SocketAddr, body: &[u8]) -> Result<
     if u16::from(database) >= node.databases() {
         return Err(format!("this node has no database {database}"));
     }
-    let (requests, ends) = decode(&session, requests).ok_or("no requests in a batch")?;
+    let (requests, ends) = decode(&session, body).ok_or("no requests in a batch")?;
     let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
     let mut turn = Turn::new(session, requests, &waker);
     turn.run(&ends).await.map_err(|stopped| stopped.to_string())?;
     Ok(turn.replies.encode())
 }
 
-/// Finds the requests, and the index behind the last argument of each.
-fn decode(session: &Session, bytes: &[u8]) -> Option<(Requests, Vec<usize>)> {
+/// Finds the requests of a batch, and the index behind the last argument of each. Copies nothing
+/// where the body is all that there is in its memory.
+fn decode(session: &Session, body: Bytes) -> Option<(Requests, Vec<usize>)> {
     let limits =
         DecodeLimits { bulk_bytes_max: session.config.proto_bulk_max_bytes, authenticated: true };
-    let mut requests = Requests { bytes: bytes.to_vec(), args: Vec::new() };
-    let (mut ends, mut base) = (Vec::new(), 0);
+    let mut requests = Requests { bytes: body.into(), args: Vec::new() };
+    let (mut ends, mut base) = (Vec::new(), HEADER_BYTES);
     let mut decoder = RequestDecoder::default();
     while base < requests.bytes.len() {
         match decoder.decode(&mut requests.bytes, base, &mut requests.args, &limits) {
             Ok(Decoded::Request { consumed }) => base += consumed,
             _ => return None,
         }
-        if ends.last() == Some(&requests.args.len()) {
+        if ends.last().copied().unwrap_or(0) == requests.args.len() {
             return None;
         }
         ends.push(requests.args.len());
     }
     Some((requests, ends))
+}
+
+/// Bytes of a batch's replies that are left for errors and for the replies' lengths.
+const ROOM_LEFT_BYTES: usize = 1 << 20;
+
+fn too_long(bytes: usize, max: usize) -> String {
+    format!(
+        "ERR the command was executed, and its reply of {bytes} bytes is longer than the {max} \
+         that the node which serves the key could send on: ask for less at a time, or ask that node"
+    )
 }
 
 /// The way to a shard and back, and what has come.
@@ -128,7 +141,7 @@ impl Turn {
                     if let Err(error) = self.run_here(command, args, &mut reply).await {
                         self.refuse(&error);
                     } else {
-                        self.replies.push(reply.as_bytes());
+                        self.push(reply.as_bytes());
                     }
                 }
                 Err(error) => {
@@ -145,6 +158,18 @@ impl Turn {
         let mut reply = ReplyBuffer::new(self.session.version);
         error.write(&mut reply);
         self.replies.push(reply.as_bytes());
+    }
+
+    /// Adds a reply; instead of one that cannot be sent, an error that says so.
+    fn push(&mut self, reply: &[u8]) {
+        let room = PEER_REPLY_BYTES_MAX.saturating_sub(self.replies.bytes() + ROOM_LEFT_BYTES);
+        let max = room.min(REPLY_BYTES_MAX);
+        if reply.len() <= max {
+            return self.replies.push(reply);
+        }
+        let mut error = ReplyBuffer::new(self.session.version);
+        error.error(&too_long(reply.len(), max));
+        self.replies.push(error.as_bytes());
     }
 
     /// Runs a command that is not for a single shard.
@@ -181,8 +206,10 @@ impl Turn {
                 self.receive(shard).await?;
             }
             let lane = &mut self.lanes[shard];
-            self.replies.push(lane.replies.get(lane.taken).unwrap_or_default());
+            let (replies, index) = (std::mem::take(&mut lane.replies), lane.taken);
             lane.taken += 1;
+            self.push(replies.get(index).unwrap_or_default());
+            self.lanes[shard].replies = replies;
         }
         for lane in &mut self.lanes {
             (lane.replies, lane.taken) = (Replies::default(), 0);
