@@ -79,7 +79,8 @@ pub const REPLY_BUFFER_KEPT_BYTES: usize = 64 * 1024;
 pub const FORWARD_BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes of replies to another node's batch after which the rest of it is not executed. A batch
-/// has these replies, and those of one turn of each shard, at most.
+/// has these replies, and those of one turn of each shard or of one command over several, at most;
+/// each of them ends with a reply as long as that is.
 pub const FORWARD_REPLY_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How long a node may take to answer a batch, connecting included. Longer than it takes until one

@@ -29,7 +29,7 @@ use distcache_node::keyspace::{Keyspace, ShardId};
 use distcache_node::node::{Node, NodeParts, Ports};
 use distcache_node::server;
 use distcache_node::server::forward::over_bus::FORWARD;
-use distcache_node::server::forward::{Forward, ForwardError, Forwarded, execute};
+use distcache_node::server::forward::{Forward, ForwardError, Forwarded, Replies, execute};
 use distcache_node::server::listen::Access;
 use distcache_node::shard::ShardState;
 use distcache_node::shard::holds::Wanted;
@@ -415,6 +415,39 @@ fn nothing_is_lost_of_replies_that_are_long_together() {
         );
     }
     assert_eq!(call(&mut wire, &format!("EXISTS {}", keys.join(" "))), ":0");
+}
+
+#[test]
+fn replies_of_commands_over_shards_count_for_what_a_batch_may_have() {
+    let cluster = Cluster::start();
+    let keys = cluster.keys_by_shard(2);
+    let mut wire = cluster.connect(1);
+    let value = "x".repeat(1 << 20);
+    for key in &keys {
+        assert_eq!(call(&mut wire, &format!("SET {key} {value}")), "+OK");
+    }
+    let get = parse_request(&format!("MGET {}", keys.join(" ")));
+    let mut batch = vec![2, 0];
+    for _ in 0..20 {
+        batch.extend(format!("*{}\r\n", get.len()).bytes());
+        for word in &get {
+            batch.extend(format!("${}\r\n", word.len()).bytes());
+            batch.extend_from_slice(word);
+            batch.extend_from_slice(b"\r\n");
+        }
+    }
+    let node = cluster.network.0.lock().unwrap()[&NodeId(2)].0.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+    let replies = runtime.block_on(execute(&node, peer, batch.into())).unwrap();
+    let replies = Replies::decode(Bytes::from(replies)).unwrap();
+    let executed: Vec<bool> = (0..20).map(|at| !replies.get(at).unwrap().is_empty()).collect();
+    assert_eq!(executed, [[true; 2].as_slice(), &[false; 18]].concat());
+    // And all come, one way or the other.
+    wire.send(&vec![get; 20]).unwrap();
+    for _ in 0..20 {
+        assert!(wire.read().unwrap().raw.len() > 2 << 20);
+    }
 }
 
 #[test]

@@ -95,7 +95,7 @@ struct Turn {
     /// Shards of the commands in `lanes`, in request order.
     order: Vec<usize>,
     replies: Replies,
-    /// Bytes of what the shards have replied.
+    /// Bytes of what was replied, also of what is not in `replies` yet.
     reply_bytes: usize,
 }
 
@@ -141,6 +141,7 @@ impl Turn {
                     if let Err(error) = self.run_here(command, args, &mut reply).await {
                         self.refuse(&error);
                     } else {
+                        self.reply_bytes += reply.len();
                         self.push(reply.as_bytes());
                     }
                 }
