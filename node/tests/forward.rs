@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use distcache_node::cluster::view::{ClusterView, address};
 use distcache_node::command::TABLE;
 use distcache_node::config::{LiveConfig, RawConfig};
 use distcache_node::keyspace::{Keyspace, ShardId};
+use distcache_node::limits::FOLLOW_ATTEMPTS_MAX;
 use distcache_node::node::{Node, NodeParts, Ports};
 use distcache_node::server;
 use distcache_node::server::forward::over_bus::FORWARD;
@@ -52,7 +54,12 @@ enum Manner {
 /// Nodes, with a thread of each, that reach each other through memory, or by their buses if there
 /// are any.
 #[derive(Default)]
-struct Network(Mutex<BTreeMap<NodeId, Reached>>, Mutex<BTreeMap<NodeId, Bus>>);
+struct Network {
+    nodes: Mutex<BTreeMap<NodeId, Reached>>,
+    buses: Mutex<BTreeMap<NodeId, Bus>>,
+    /// Batches that were to go from one to another.
+    batches: AtomicUsize,
+}
 
 type Reached = (Arc<Node>, Manner);
 
@@ -61,10 +68,11 @@ struct Way(Arc<Network>, NodeId);
 
 impl Forward for Way {
     fn forward(&self, thread: usize, node: NodeId, batch: Vec<u8>) -> Forwarded {
-        if let Some(bus) = self.0.1.lock().unwrap().get(&self.1) {
+        self.0.batches.fetch_add(1, Relaxed);
+        if let Some(bus) = self.0.buses.lock().unwrap().get(&self.1) {
             return bus.forward(thread, node, batch);
         }
-        let (node, manner) = self.0.0.lock().unwrap()[&node].clone();
+        let (node, manner) = self.0.nodes.lock().unwrap()[&node].clone();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         Box::pin(async move {
             match manner {
@@ -143,7 +151,7 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, SocketAddr) {
             let node = Arc::new(Node::new(parts, shards, None));
             node.cluster.set_forward(Arc::new(Way(network.clone(), id)));
             let entry = (node.clone(), Manner::Answers);
-            network.0.lock().unwrap().insert(id, entry);
+            network.nodes.lock().unwrap().insert(id, entry);
             sender.send((local, direct_local)).unwrap();
             actix_rt::spawn(server::accept(direct, Access::Direct, node.clone(), handles.clone()));
             server::accept(listener, Access::Any, node, handles).await;
@@ -179,20 +187,20 @@ impl Cluster {
 
     /// Tells a node what the table is now.
     fn tell(&self, node: u64) {
-        let nodes = self.network.0.lock().unwrap();
+        let nodes = self.network.nodes.lock().unwrap();
         let view = ClusterView::new(NodeId(node), self.table.clone(), true);
         nodes[&NodeId(node)].0.cluster.publish(view);
     }
 
     fn behave(&self, node: u64, manner: Manner) {
-        self.network.0.lock().unwrap().get_mut(&NodeId(node)).unwrap().1 = manner;
+        self.network.nodes.lock().unwrap().get_mut(&NodeId(node)).unwrap().1 = manner;
     }
 
     /// Starts a bus of each node, which knows those of the others; returns them in the nodes' order.
     fn start_buses(&self) -> Vec<(NodeId, String, Bus)> {
         let (sender, receiver) = mpsc::channel();
         for number in 1..=NODES {
-            let (node, _) = self.network.0.lock().unwrap()[&NodeId(number)].clone();
+            let (node, _) = self.network.nodes.lock().unwrap()[&NodeId(number)].clone();
             let sender = sender.clone();
             thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -226,7 +234,7 @@ impl Cluster {
     /// Lets nodes reach each other by their buses.
     fn go_by_bus(&self) {
         let buses = self.start_buses().into_iter().map(|(node, _, bus)| (node, bus));
-        *self.network.1.lock().unwrap() = buses.collect();
+        *self.network.buses.lock().unwrap() = buses.collect();
     }
 
     /// Keys that a node serves, each on the shard of its number.
@@ -436,7 +444,7 @@ fn replies_of_commands_over_shards_count_for_what_a_batch_may_have() {
             batch.extend_from_slice(b"\r\n");
         }
     }
-    let node = cluster.network.0.lock().unwrap()[&NodeId(2)].0.clone();
+    let node = cluster.network.nodes.lock().unwrap()[&NodeId(2)].0.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let replies = runtime.block_on(execute(&node, peer, batch.into())).unwrap();
@@ -487,7 +495,7 @@ fn databases_are_not_swapped_if_a_partition_goes_while_the_shards_are_waited_for
     let before = cluster.table.clone();
     cluster.table.partitions.iter_mut().for_each(|now| now.primary = Some(NodeId(1)));
     cluster.tell(1);
-    let node = cluster.network.0.lock().unwrap()[&NodeId(1)].0.clone();
+    let node = cluster.network.nodes.lock().unwrap()[&NodeId(1)].0.clone();
     let mut wire = cluster.connect(1);
     assert_eq!(call(&mut wire, "SET a 1"), "+OK");
     assert_eq!(call(&mut wire, "SWAPDB 0 1"), "+OK");
@@ -603,7 +611,7 @@ fn a_client_that_knows_the_slots_waits_for_keys_that_are_arriving_and_not_for_ot
         had_copy: false,
     });
     cluster.tell(1);
-    let target = cluster.network.0.lock().unwrap()[&NodeId(1)].0.clone();
+    let target = cluster.network.nodes.lock().unwrap()[&NodeId(1)].0.clone();
     let mut wire = Wire::connect(cluster.directs[0]);
     let get = format!("GET {key}");
     assert!(call(&mut wire, &get).starts_with("-MOVED"), "its keys are on their way still");
@@ -620,6 +628,54 @@ fn a_client_that_knows_the_slots_waits_for_keys_that_are_arriving_and_not_for_ot
     let told = call(&mut Wire::connect(cluster.directs[0]), "INFO commandstats");
     assert!(told.contains("cmdstat_get:calls=1,"), "{told}");
     assert!(told.contains("rejected_calls=2,failed_calls=0"), "each refusal once: {told}");
+}
+
+/// Waits until something is so, for longer than it can take.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if is_so() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what}");
+}
+
+#[test]
+fn commands_that_come_together_wait_for_a_node_together() {
+    let cluster = Cluster::start();
+    let (here, there) = (cluster.key_of(1), cluster.key_of(2));
+    cluster.behave(2, Manner::IsNotReached);
+    let mut wire = cluster.connect(1);
+    let get = parse_request(&format!("GET {there}"));
+    let mut requests = vec![get; 20];
+    requests.push(parse_request(&format!("GET {here}")));
+    wire.send(&requests).unwrap();
+    for _ in 0..20 {
+        let reply = show_tree(&wire.read().unwrap().tree);
+        assert!(reply.starts_with("-CLUSTERDOWN The node that serves"), "{reply}");
+    }
+    assert_eq!(show_tree(&wire.read().unwrap().tree), "nil");
+    let batches = cluster.network.batches.load(Relaxed);
+    assert_eq!(batches, 1 + FOLLOW_ATTEMPTS_MAX, "the batch, and what one command has");
+    // What comes later tries anew.
+    cluster.behave(2, Manner::Answers);
+    assert_eq!(call(&mut wire, &format!("GET {there}")), "nil");
+}
+
+#[test]
+fn nothing_is_followed_for_a_client_that_has_left() {
+    let cluster = Cluster::start();
+    let there = cluster.key_of(2);
+    cluster.behave(2, Manner::IsNotReached);
+    let mut other = cluster.connect(1);
+    let mut wire = cluster.connect(1);
+    assert_eq!(call(&mut wire, "CLIENT SETNAME leaver"), "+OK");
+    wire.send(&[parse_request(&format!("INCR {there}"))]).unwrap();
+    until("it is followed", || cluster.network.batches.load(Relaxed) > 2);
+    drop(wire);
+    until("it is gone", || !call(&mut other, "CLIENT LIST").contains("name=leaver"));
+    assert!(cluster.network.batches.load(Relaxed) < FOLLOW_ATTEMPTS_MAX);
 }
 
 #[test]

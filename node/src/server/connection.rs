@@ -175,6 +175,7 @@ impl Connection {
     #[inline]
     fn begin(&mut self, read: usize) -> io::Result<()> {
         self.session.refresh();
+        self.session.unreached.clear();
         self.session.counters().input_bytes.add(read as u64);
         let client = self.session.client();
         client.busy.store(true, Relaxed);
@@ -333,7 +334,11 @@ impl Connection {
         let (before, start) = (self.output.len(), Ticks::now());
         let was_muted = self.session.is_muted();
         let result = match command.spec.run {
-            _ if is_spread => spread::run(&mut self.session, command, args, &mut self.output).await,
+            _ if is_spread => {
+                let client = self.session.client().clone();
+                let run = spread::run(&mut self.session, command, args, &mut self.output);
+                unless_gone(&client, &self.socket, run).await?
+            }
             Run::Connection(run) => run(&mut self.session, args, &mut self.output),
             Run::Node(run) => {
                 let client = self.session.client().clone();
@@ -351,7 +356,9 @@ impl Connection {
         let result = if follows {
             // Its keys, or some of them, have moved meanwhile, or do so at this moment.
             self.output.truncate(before);
-            follow(&mut self.session, command, args, &mut self.output).await;
+            let client = self.session.client().clone();
+            let follow = follow(&mut self.session, command, args, &mut self.output);
+            unless_gone(&client, &self.socket, follow).await?;
             Ok(())
         } else {
             result
@@ -400,7 +407,7 @@ impl Connection {
             batch = self.lanes[shard].slot.receive().await?;
             if batch.refused {
                 for index in 0..batch.ends.len() {
-                    self.add_reply(&batch, index).await;
+                    self.add_reply(&batch, index).await?;
                     self.flush_many().await?;
                 }
             } else if self.output.is_empty() {
@@ -435,7 +442,7 @@ impl Connection {
         let order = std::mem::take(&mut self.order);
         for shard in order.iter().map(|&shard| shard as usize) {
             if shard >= self.lanes.len() {
-                self.add_outgoing_reply(shard - self.lanes.len(), &input).await;
+                self.add_outgoing_reply(shard - self.lanes.len(), &input).await?;
                 self.flush_many().await?;
                 continue;
             }
@@ -450,7 +457,7 @@ impl Connection {
                 self.send(shard, batch)?;
                 batch = self.lanes[shard].slot.receive().await?;
             }
-            self.add_reply(&batch, taken[shard]).await;
+            self.add_reply(&batch, taken[shard]).await?;
             taken[shard] += 1;
             self.lanes[shard].batch = Some(batch);
             self.flush_many().await?;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use distcache_protocol::resp::RespVersion;
 
 use super::counters::ThreadCounters;
+use super::forward::Unreached;
 use super::listen::Access;
 use super::registry::{Client, Registered};
 use crate::clock::Ticks;
@@ -48,6 +49,8 @@ pub struct Session {
     /// Whether a key may be another node's, or its slot matters otherwise. Where not, which is so
     /// on a node that has no others beside it, the request path knows nothing of slots.
     pub minds_slots: bool,
+    /// Nodes that were not reached, of what the client has sent last.
+    pub(super) unreached: Unreached,
     /// Protocol version of the replies.
     pub version: RespVersion,
     /// Selected database.
@@ -93,6 +96,7 @@ impl Session {
             minds_slots: access != Access::Any || !view.is_alone(),
             view,
             view_generation,
+            unreached: Unreached::default(),
             version: RespVersion::V2,
             database: 0,
             authenticated,

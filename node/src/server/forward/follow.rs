@@ -2,13 +2,17 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use distcache_protocol::resp::ReplyBuffer;
 
 use super::outgoing::{call, received};
 use super::{ForwardError, batch, spread};
+use crate::clock;
+use crate::cluster::table::NodeId;
 use crate::command::{Args, Command, CommandError};
 use crate::limits::{FOLLOW_ATTEMPTS_MAX, FOLLOW_PAUSE};
+use crate::server::blocked::Blocked;
 use crate::server::coordinate::{Origin, run_on_keys};
 use crate::server::session::Session;
 use crate::server::slots::{self, Placement};
@@ -30,8 +34,55 @@ pub(in crate::server) fn failure(error: &ForwardError) -> CommandError {
     }
 }
 
+/// Nodes that were not reached while commands were followed, of what a client has sent at once: the
+/// time that one command has for a node is that of all, or else each would wait for it anew.
+#[derive(Debug, Default)]
+pub(in crate::server) struct Unreached(Vec<Tries>);
+
+#[derive(Debug)]
+struct Tries {
+    node: NodeId,
+    count: usize,
+    last: CommandError,
+}
+
+impl Unreached {
+    /// Begins anew with all nodes.
+    pub(in crate::server) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Why a node is not tried any more.
+    fn given_up(&self, node: NodeId) -> Option<CommandError> {
+        let tries = self.0.iter().find(|tries| tries.node == node)?;
+        (tries.count >= FOLLOW_ATTEMPTS_MAX).then(|| tries.last.clone())
+    }
+
+    /// Notes that a node was not reached.
+    fn add(&mut self, node: NodeId, last: CommandError) {
+        match self.0.iter_mut().find(|tries| tries.node == node) {
+            Some(tries) => (tries.count, tries.last) = (tries.count + 1, last),
+            None => self.0.push(Tries { node, count: 1, last }),
+        }
+    }
+
+    /// Notes that a node has answered.
+    fn remove(&mut self, node: NodeId) {
+        self.0.retain(|tries| tries.node != node);
+    }
+}
+
+/// Waits before something is tried again; here, and only here, the client may leave.
+async fn rest(session: &Session, time: Duration) {
+    let client = session.client().clone();
+    let _blocked = Blocked::new(&client);
+    clock::sleep(time).await;
+}
+
 /// Runs a command that was refused where its keys were thought to be, wherever they are now, and
 /// adds its reply. Asks again while they are on their way, for a bounded time.
+///
+/// To be run by [`unless_gone`](crate::server::blocked::unless_gone).
 pub(in crate::server) fn follow<'a>(
     session: &'a mut Session,
     command: Command,
@@ -42,7 +93,7 @@ pub(in crate::server) fn follow<'a>(
         let mut last = slots::try_again();
         for attempt in 0..FOLLOW_ATTEMPTS_MAX {
             if attempt > 0 {
-                tokio::time::sleep(FOLLOW_PAUSE).await;
+                rest(session, FOLLOW_PAUSE).await;
             }
             session.refresh_view();
             match attempt_once(session, command, args, output).await {
@@ -93,10 +144,17 @@ async fn attempt_once(
             Ok(())
         }
         Placement::On(node) => {
+            if let Some(error) = session.unreached.given_up(node) {
+                return Err(Refused::Finally(error));
+            }
             let batch = batch::single(version, database, args);
             let call =
                 call(session, node, batch).ok_or_else(|| Refused::ForNow(slots::try_again()))?;
-            match received(call, 1).await {
+            let received = received(call, 1).await;
+            if received.is_ok() {
+                session.unreached.remove(node);
+            }
+            match received {
                 Ok(replies) => match replies.get(0) {
                     Some(reply) if !batch::is_refusal(reply) => {
                         output.raw(reply);
@@ -104,7 +162,11 @@ async fn attempt_once(
                     }
                     _ => Err(Refused::ForNow(slots::try_again())),
                 },
-                Err(error @ ForwardError::NotSent(_)) => Err(Refused::ForNow(failure(&error))),
+                Err(error @ ForwardError::NotSent(_)) => {
+                    let error = failure(&error);
+                    session.unreached.add(node, error.clone());
+                    Err(Refused::ForNow(error))
+                }
                 Err(error) => Err(Refused::Finally(failure(&error))),
             }
         }

@@ -29,7 +29,7 @@ use crate::cluster::table::NodeId;
 pub use batch::Replies;
 pub(super) use batch::is_refusal;
 pub use execute::execute;
-pub(super) use follow::{failure, follow};
+pub(super) use follow::{Unreached, failure, follow};
 
 /// Why a batch has no replies.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,7 @@ pub type Forwarded = Pin<Box<dyn Future<Output = Result<Bytes, ForwardError>> + 
 pub trait Forward: Send + Sync {
     /// Sends a batch to a node, which gives it to [`execute()`], and returns what that returns.
     /// Batches of one `thread` for one node are received in the order in which they were first
-    /// polled. The future ends in bounded time, whatever happens to the node.
+    /// polled, but long ones may be passed. The future ends in bounded time, whatever happens to
+    /// the node.
     fn forward(&self, thread: usize, node: NodeId, batch: Vec<u8>) -> Forwarded;
 }
