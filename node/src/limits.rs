@@ -94,6 +94,10 @@ pub const FOLLOW_ATTEMPTS_MAX: usize = 200;
 /// See [`FOLLOW_ATTEMPTS_MAX`].
 pub const FOLLOW_PAUSE: Duration = Duration::from_millis(10);
 
+/// How often it is asked whether the pause of another node (`CLIENT PAUSE`) is over. The node holds
+/// nothing meanwhile: what it holds for a peer is bounded, and reads are to pass.
+pub const PAUSED_POLL: Duration = Duration::from_millis(50);
+
 /// Time that a command of a client that knows the slots waits for keys that are arriving.
 pub const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(1);
 

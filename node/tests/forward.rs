@@ -679,6 +679,27 @@ fn nothing_is_followed_for_a_client_that_has_left() {
 }
 
 #[test]
+fn the_pause_of_a_node_holds_what_others_send_there() {
+    let cluster = Cluster::start();
+    let (here, there) = (cluster.key_of(1), cluster.key_of(2));
+    let (mut owner, mut other) = (cluster.connect(2), cluster.connect(1));
+    assert_eq!(call(&mut owner, "CLIENT PAUSE 3600000 WRITE"), "+OK");
+    let requests = ["GET", "INCR", "GET"].map(|name| parse_request(&format!("{name} {there}")));
+    let mut alone = cluster.connect(1);
+    alone.send(&requests).unwrap();
+    let mut spread = cluster.connect(1);
+    spread.send(&[parse_request(&format!("MSET {here} 7 {{{there}}}2 7"))]).unwrap();
+    let are_held = || call(&mut other, "CLIENT LIST").matches("flags=b").count() == 2;
+    until("both wait", are_held);
+    assert_eq!(call(&mut other, &format!("EXISTS {there} {{{there}}}2")), ":0", "reads pass");
+    assert_eq!(call(&mut owner, "CLIENT UNPAUSE"), "+OK");
+    let replies = requests.map(|_| show_tree(&alone.read().unwrap().tree));
+    assert_eq!(replies, ["nil", ":1", "\"1\""]);
+    assert_eq!(show_tree(&spread.read().unwrap().tree), "+OK");
+    assert_eq!(call(&mut other, &format!("GET {{{there}}}2")), "\"7\"");
+}
+
+#[test]
 fn a_node_that_does_not_answer_is_told_of_and_nothing_is_repeated() {
     let cluster = Cluster::start();
     let (here, there) = (cluster.key_of(1), cluster.key_of(2));

@@ -20,6 +20,10 @@ pub(super) const REPLY_BYTES_MAX: usize = u32::MAX as usize;
 /// The reply to a command that was not executed, for lack of room for its reply.
 pub(super) const NOT_EXECUTED: &[u8] = b"";
 
+/// The reply to a command that was not executed since `CLIENT PAUSE` holds it; nothing behind it
+/// was either. To a build that does not know it, its keys are on their way.
+pub(super) const PAUSED: &[u8] = b"-TRYAGAIN The node is paused\r\n";
+
 /// Begins a batch.
 pub(super) fn begin(version: RespVersion, database: u8) -> ReplyBuffer {
     let mut batch = ReplyBuffer::default();
@@ -120,7 +124,7 @@ impl Replies<Bytes> {
 }
 
 /// Whether a reply says that the command was not executed: its keys are elsewhere or on their way,
-/// or there was no room for a reply.
+/// there was no room for a reply, or the node is paused.
 pub(in crate::server) fn is_refusal(reply: &[u8]) -> bool {
     reply == NOT_EXECUTED
         || [b"-MOVED ".as_slice(), b"-TRYAGAIN "].iter().any(|code| reply.starts_with(code))

@@ -10,9 +10,9 @@ use distcache_protocol::limits::PEER_REPLY_BYTES_MAX;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
 
 use super::Replies;
-use super::batch::{self, HEADER_BYTES, NOT_EXECUTED, REPLY_BYTES_MAX};
+use super::batch::{self, HEADER_BYTES, NOT_EXECUTED, PAUSED, REPLY_BYTES_MAX};
 use crate::actors::shard::{Execute, ReplySlot, Stopped};
-use crate::command::{Command, CommandError, Run};
+use crate::command::{Args, Command, CommandError, Flags, Run};
 use crate::limits::FORWARD_REPLY_BYTES_MAX;
 use crate::node::Node;
 use crate::server::coordinate::{Origin, run_on_keys};
@@ -26,7 +26,7 @@ use crate::shard::batch::{Batch, Requests, Source};
 /// Executes a batch that `peer` has sent, and returns the bytes of its [`Replies`]: one to each
 /// request, in order. What this node does not serve is answered with `MOVED`, and not executed;
 /// what comes behind [`FORWARD_REPLY_BYTES_MAX`] bytes of replies has an empty reply, and is not
-/// executed either.
+/// executed either, nor what `CLIENT PAUSE` holds and all behind it.
 ///
 /// # Errors
 /// A text for people: it is no batch, or the node is stopping. Of the latter nobody knows what
@@ -69,6 +69,12 @@ fn decode(session: &Session, body: Bytes) -> Option<(Requests, Vec<usize>)> {
     Some((requests, ends))
 }
 
+/// Whether `CLIENT PAUSE` holds a command.
+fn is_held(session: &Session, args: Args<'_>) -> bool {
+    dispatch::find(args)
+        .is_ok_and(|command| session.node.pause.applies(command.spec.flags.has(Flags::WRITE)))
+}
+
 /// Bytes of a batch's replies that are left for errors and for the replies' lengths.
 const ROOM_LEFT_BYTES: usize = 1 << 20;
 
@@ -97,6 +103,8 @@ struct Turn {
     replies: Replies,
     /// Bytes of what was replied, also of what is not in `replies` yet.
     reply_bytes: usize,
+    /// Whether a pause holds what follows.
+    is_paused: bool,
 }
 
 impl Turn {
@@ -109,7 +117,7 @@ impl Turn {
         };
         let lanes = session.node.shards.iter().map(lane).collect();
         let (requests, order, replies) = (Arc::new(requests), Vec::new(), Replies::default());
-        Turn { session, requests, lanes, order, replies, reply_bytes: 0 }
+        Turn { session, requests, lanes, order, replies, reply_bytes: 0, is_paused: false }
     }
 
     async fn run(&mut self, ends: &[usize]) -> Result<(), Stopped> {
@@ -117,13 +125,19 @@ impl Turn {
         for &end in ends {
             let places = first..end;
             first = end;
-            if self.reply_bytes >= FORWARD_REPLY_BYTES_MAX {
+            if self.is_paused || self.reply_bytes >= FORWARD_REPLY_BYTES_MAX {
                 self.run_lanes().await?;
                 self.replies.push(NOT_EXECUTED);
                 continue;
             }
             let requests = self.requests.clone();
             let args = requests.request(places.clone());
+            if self.session.node.pause.is_active() && is_held(&self.session, args) {
+                self.run_lanes().await?;
+                self.replies.push(PAUSED);
+                self.is_paused = true;
+                continue;
+            }
             match dispatch::admit(&self.session, args) {
                 Ok((command, Route::Shard(shard))) => {
                     let lane = &mut self.lanes[usize::from(shard)];
@@ -177,7 +191,7 @@ impl Turn {
     async fn run_here(
         &mut self,
         command: Command,
-        args: crate::command::Args<'_>,
+        args: Args<'_>,
         reply: &mut ReplyBuffer,
     ) -> Result<(), CommandError> {
         match command.spec.run {

@@ -11,7 +11,7 @@ use super::{ForwardError, batch, spread};
 use crate::clock;
 use crate::cluster::table::NodeId;
 use crate::command::{Args, Command, CommandError};
-use crate::limits::{FOLLOW_ATTEMPTS_MAX, FOLLOW_PAUSE};
+use crate::limits::{FOLLOW_ATTEMPTS_MAX, FOLLOW_PAUSE, PAUSED_POLL};
 use crate::server::blocked::Blocked;
 use crate::server::coordinate::{Origin, run_on_keys};
 use crate::server::session::Session;
@@ -73,14 +73,15 @@ impl Unreached {
 }
 
 /// Waits before something is tried again; here, and only here, the client may leave.
-async fn rest(session: &Session, time: Duration) {
+pub(super) async fn rest(session: &Session, time: Duration) {
     let client = session.client().clone();
     let _blocked = Blocked::new(&client);
     clock::sleep(time).await;
 }
 
 /// Runs a command that was refused where its keys were thought to be, wherever they are now, and
-/// adds its reply. Asks again while they are on their way, for a bounded time.
+/// adds its reply. Asks again while they are on their way, for a bounded time, and as long as their
+/// node is paused.
 ///
 /// To be run by [`unless_gone`](crate::server::blocked::unless_gone).
 pub(in crate::server) fn follow<'a>(
@@ -90,29 +91,32 @@ pub(in crate::server) fn follow<'a>(
     output: &'a mut ReplyBuffer,
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
     Box::pin(async move {
-        let mut last = slots::try_again();
-        for attempt in 0..FOLLOW_ATTEMPTS_MAX {
-            if attempt > 0 {
-                rest(session, FOLLOW_PAUSE).await;
-            }
+        let mut attempts = 0;
+        let error = loop {
             session.refresh_view();
             match attempt_once(session, command, args, output).await {
                 Ok(()) => return,
-                Err(Refused::ForNow(error)) => last = error,
-                Err(Refused::Finally(error)) => {
-                    last = error;
-                    break;
+                Err(Refused::ByPause) => rest(session, PAUSED_POLL).await,
+                Err(Refused::Finally(error)) => break error,
+                Err(Refused::ForNow(error)) => {
+                    attempts += 1;
+                    if attempts == FOLLOW_ATTEMPTS_MAX {
+                        break error;
+                    }
+                    rest(session, FOLLOW_PAUSE).await;
                 }
             }
-        }
-        session.node.errors.count(&last);
-        last.write(output);
+        };
+        session.node.errors.count(&error);
+        error.write(output);
     })
 }
 
 enum Refused {
     /// Its keys are on their way, or their node is not reached: it was not executed.
     ForNow(CommandError),
+    /// `CLIENT PAUSE` holds it on their node: it was not executed.
+    ByPause,
     Finally(CommandError),
 }
 
@@ -156,6 +160,7 @@ async fn attempt_once(
             }
             match received {
                 Ok(replies) => match replies.get(0) {
+                    Some(batch::PAUSED) => Err(Refused::ByPause),
                     Some(reply) if !batch::is_refusal(reply) => {
                         output.raw(reply);
                         Ok(())

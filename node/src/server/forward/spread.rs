@@ -5,16 +5,17 @@ use distcache_protocol::resp::ReplyBuffer;
 use distcache_protocol::resp::decode::parse_integer;
 use distcache_protocol::slot::slot_of;
 
-use super::follow::{failure, follow};
+use super::follow::{failure, follow, rest};
 use super::outgoing::{Call, call, received};
 use super::{batch, scan};
 use crate::clock;
 use crate::cluster::table::{NodeId, Role};
 use crate::cluster::view::Owner;
 use crate::command::{Args, Command, CommandError, CommandResult, Keys, Run, TABLE};
-use crate::limits::{FLUSH_ATTEMPTS_MAX, FLUSH_PAUSE};
+use crate::limits::{FLUSH_ATTEMPTS_MAX, FLUSH_PAUSE, PAUSED_POLL};
 use crate::server::coordinate::{Origin, run_on_keys};
 use crate::server::session::Session;
+use crate::server::slots;
 
 /// How the replies of the parts become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,16 +136,24 @@ pub(super) async fn answer(
     }
 }
 
-/// The same; `None` where the node does not serve what it was asked for (any more).
+/// The same; `None` where the node does not serve what it was asked for (any more). One that is
+/// paused is asked until it is not.
 pub(super) async fn answer_or_refusal(
     session: &mut Session,
     command: Command,
     part: &Part,
     call: Option<Call>,
 ) -> Result<Option<Vec<u8>>, CommandError> {
-    let Some(call) = call else { return here(session, command, &part.args).await.map(Some) };
-    let answer = received(call, 1).await.map_err(|error| failure(&error))?;
-    Ok(answer.get(0).filter(|reply| !batch::is_refusal(reply)).map(<[u8]>::to_vec))
+    let Some(mut call) = call else { return here(session, command, &part.args).await.map(Some) };
+    loop {
+        let answer = received(call, 1).await.map_err(|error| failure(&error))?;
+        let reply = answer.get(0).filter(|reply| !batch::is_refusal(reply));
+        if answer.get(0) != Some(batch::PAUSED) {
+            return Ok(reply.map(<[u8]>::to_vec));
+        }
+        rest(session, PAUSED_POLL).await;
+        call = send(session, part).ok_or_else(slots::try_again)?;
+    }
 }
 
 /// Nodes that own keys, or may, in an order that all nodes know.
@@ -208,7 +217,7 @@ async fn here(
     match command.spec.run {
         Run::Keyspace(_) => {
             let done = run_on_keys(&session.node, origin, command, args, &mut reply).await;
-            if done == Err(crate::server::slots::try_again()) {
+            if done == Err(slots::try_again()) {
                 return Ok(again(session, command, part).await);
             }
             done?;
