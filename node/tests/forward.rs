@@ -700,6 +700,17 @@ fn the_pause_of_a_node_holds_what_others_send_there() {
 }
 
 #[test]
+fn a_client_that_knows_the_slots_is_sent_to_an_ipv6_address_as_redis_does() {
+    let mut cluster = Cluster::start();
+    let key = cluster.key_of(2);
+    let member = cluster.table.nodes.get_mut(&NodeId(2)).unwrap();
+    member.addresses.direct = address("::1", 7742);
+    cluster.tell(1);
+    let told = call(&mut Wire::connect(cluster.directs[0]), &format!("GET {key}"));
+    assert_eq!(told, format!("-MOVED {} ::1:7742", slot_of(key.as_bytes())));
+}
+
+#[test]
 fn a_node_that_does_not_answer_is_told_of_and_nothing_is_repeated() {
     let cluster = Cluster::start();
     let (here, there) = (cluster.key_of(1), cluster.key_of(2));

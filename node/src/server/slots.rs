@@ -7,7 +7,7 @@ use super::forward::spread;
 use super::listen::Access;
 use super::session::Session;
 use crate::cluster::table::NodeId;
-use crate::cluster::view::{self, Owner};
+use crate::cluster::view::Owner;
 use crate::command::{Args, Command, CommandError, Keys, Run};
 
 /// Where a command is to be executed.
@@ -94,7 +94,8 @@ pub fn refused(session: &mut Session, command: Command, args: Args<'_>) -> Comma
 fn moved(session: &Session, slot: u16, node: NodeId) -> CommandError {
     let local = session.client().local.ip().to_string();
     let (host, port) = session.view.direct(node, &local);
-    CommandError::Other(format!("MOVED {slot} {}", view::address(&host, port)).into())
+    // As in Redis, without brackets around an IPv6 address: clients split at the last colon.
+    CommandError::Other(format!("MOVED {slot} {host}:{port}").into())
 }
 
 /// Nobody serves a key.
