@@ -141,9 +141,11 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, SocketAddr) {
                 let hasher = parts.hasher.clone();
                 let gate = MemoryGate::new(parts.memory.clone(), index, parts.config.clone());
                 let ownership = parts.cluster.ownership().clone();
+                let monitor = parts.monitor.clone();
                 ShardHandle::start(arbiter, move |inbox| {
                     let mut state = ShardState::new(Keyspace::new(id, 16, hasher), gate, None);
                     state.set_ownership(ownership);
+                    state.set_monitor(monitor);
                     Shard::new(state, None, inbox)
                 })
             });
@@ -708,6 +710,40 @@ fn a_client_that_knows_the_slots_is_sent_to_an_ipv6_address_as_redis_does() {
     cluster.tell(1);
     let told = call(&mut Wire::connect(cluster.directs[0]), &format!("GET {key}"));
     assert_eq!(told, format!("-MOVED {} ::1:7742", slot_of(key.as_bytes())));
+}
+
+#[test]
+fn what_touches_no_access_clock_does_not_on_another_node_either() {
+    let cluster = Cluster::start();
+    let key = cluster.key_of(2);
+    let mut wire = cluster.connect(1);
+    assert_eq!(call(&mut wire, &format!("SET {key} 1")), "+OK");
+    let dumped = wire.try_call(&parse_request(&format!("DUMP {key}"))).unwrap().raw;
+    let begin = dumped.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let mut restore = parse_request(&format!("RESTORE {key} 0 value REPLACE IDLETIME 1000"));
+    restore[3] = dumped[begin..dumped.len() - 2].to_vec();
+    assert_eq!(wire.try_call(&restore).unwrap().raw, b"+OK\r\n");
+    let reads = |wire: &mut Wire| {
+        assert_eq!(call(wire, &format!("GET {key}")), "\"1\"");
+        let idle = call(wire, &format!("OBJECT IDLETIME {key}"));
+        idle.trim_start_matches(':').parse::<u64>().unwrap()
+    };
+    assert_eq!(call(&mut wire, "CLIENT NO-TOUCH ON"), "+OK");
+    assert!(reads(&mut wire) >= 1000);
+    assert_eq!(call(&mut wire, "CLIENT NO-TOUCH OFF"), "+OK");
+    assert!(reads(&mut wire) < 1000);
+}
+
+#[test]
+fn a_slow_command_shows_the_node_that_has_sent_it_on() {
+    let cluster = Cluster::start();
+    let key = cluster.key_of(2);
+    let mut owner = cluster.connect(2);
+    assert_eq!(call(&mut owner, "CONFIG SET slowlog-log-slower-than 0"), "+OK");
+    assert_eq!(call(&mut cluster.connect(1), &format!("GET {key}")), "nil");
+    let entries = call(&mut owner, "SLOWLOG GET");
+    let of_get = format!("[\"GET\", \"{key}\"], \"127.0.0.1:1\", \"\"");
+    assert!(entries.contains(&of_get), "{entries}");
 }
 
 #[test]

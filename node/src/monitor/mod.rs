@@ -8,6 +8,7 @@ pub mod histogram;
 pub mod latency;
 pub mod slowlog;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,7 +18,22 @@ use crate::command::{Args, Command, Flags};
 use crate::config::Config;
 use crate::server::registry::Registry;
 use latency::LatencyMonitor;
-use slowlog::SlowLog;
+use slowlog::{SlowEntry, SlowLog};
+
+/// Who has sent a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// A client of this node, by its connection's number.
+    Client(u64),
+    /// Another node, at this address, for a client of its own.
+    Node(SocketAddr),
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Caller::Client(0)
+    }
+}
 
 /// Watches how long commands take. Shared by all threads; quick commands cost one comparison.
 #[derive(Debug)]
@@ -77,7 +93,7 @@ impl Monitor {
 
     /// Notes a command that took this many raw clock steps.
     #[cold]
-    pub fn note(&self, client: u64, command: Command, args: Args<'_>, raw_ticks: u64) {
+    pub fn note(&self, caller: Caller, command: Command, args: Args<'_>, raw_ticks: u64) {
         let took = clock::duration_of(raw_ticks);
         let millis = took.as_millis() as u64;
         if millis >= self.latency_ms.load(Ordering::Relaxed) {
@@ -87,8 +103,19 @@ impl Monitor {
         }
         let micros = took.as_micros() as u64;
         if micros >= self.slow_us.load(Ordering::Relaxed) {
-            let client = self.clients.get(client);
-            self.slowlog.add(client.as_deref(), command, args, micros);
+            let (address, name) = self.described(caller);
+            let args = slowlog::shortened(command, args);
+            self.slowlog.add(SlowEntry { address, name, args, micros, ..SlowEntry::default() });
+        }
+    }
+
+    /// The address and name of who has sent a command; empty where the client has left.
+    fn described(&self, caller: Caller) -> (String, String) {
+        match caller {
+            Caller::Node(address) => (address.to_string(), String::new()),
+            Caller::Client(id) => self.clients.get(id).map_or_else(Default::default, |client| {
+                (client.address.to_string(), client.names().name.clone())
+            }),
         }
     }
 

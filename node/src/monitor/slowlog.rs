@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock;
 use crate::command::{Args, Command, Flags, TABLE};
-use crate::server::registry::Client;
 
 /// Arguments of an entry; of more, the last place says how many (Redis:
 /// `SLOWLOG_ENTRY_MAX_ARGC`).
@@ -16,7 +15,7 @@ const ARGUMENTS_MAX: usize = 32;
 const ARGUMENT_BYTES_MAX: usize = 128;
 
 /// One slow command.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct SlowEntry {
     /// Its number, never used again.
     pub id: u64,
@@ -26,7 +25,7 @@ pub struct SlowEntry {
     pub micros: u64,
     /// Its arguments, shortened; secret ones are left out.
     pub args: Vec<Vec<u8>>,
-    /// The client's address.
+    /// The client's address, or that of the node which has sent it on.
     pub address: String,
     /// The client's name.
     pub name: String,
@@ -47,23 +46,11 @@ impl SlowLog {
         self.lock().truncate(usize::try_from(entries).unwrap_or(usize::MAX));
     }
 
-    /// Adds a command.
-    pub(super) fn add(
-        &self,
-        client: Option<&Client>,
-        command: Command,
-        args: Args<'_>,
-        micros: u64,
-    ) {
+    /// Adds a command that has just ended; the entry's number and time follow from that.
+    pub(super) fn add(&self, entry: SlowEntry) {
         let limit = usize::try_from(self.limit.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-        let entry = SlowEntry {
-            id: self.next_id.fetch_add(1, Ordering::Relaxed),
-            time_s: clock::now().0 / 1000,
-            micros,
-            args: shortened(command, args),
-            address: client.map(|client| client.address.to_string()).unwrap_or_default(),
-            name: client.map(|client| client.names().name.clone()).unwrap_or_default(),
-        };
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let entry = SlowEntry { id, time_s: clock::now().0 / 1000, ..entry };
         let mut entries = self.lock();
         entries.push_front(entry);
         entries.truncate(limit);
@@ -94,7 +81,7 @@ impl SlowLog {
     }
 }
 
-fn shortened(command: Command, args: Args<'_>) -> Vec<Vec<u8>> {
+pub(super) fn shortened(command: Command, args: Args<'_>) -> Vec<Vec<u8>> {
     // The name, and that of the subcommand.
     let names = 1 + usize::from(TABLE.full_name(command.index).contains('|'));
     let secret = command.spec.flags.has(Flags::SKIP_SLOWLOG);

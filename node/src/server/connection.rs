@@ -19,7 +19,7 @@ use super::blocked::{Blocked, unless_gone};
 use super::coordinate::{Origin, run_on_keys};
 use super::dispatch::{self, Route};
 use super::forward::outgoing::Outgoing;
-use super::forward::{follow, spread};
+use super::forward::{self, follow, spread};
 use super::input;
 use super::listen::Access;
 use super::session::{Replies, Session};
@@ -32,6 +32,7 @@ use crate::command::{Command, CommandError, Flags, Run};
 use crate::limits::{
     BATCH_COMMANDS_MAX, BATCH_REPLY_BYTES_MAX, READ_BUFFER_BYTES, REPLY_BUFFER_KEPT_BYTES,
 };
+use crate::monitor::Caller;
 use crate::shard::batch::{Batch, Requests, Source};
 
 /// A connection and all that belongs to it.
@@ -480,9 +481,9 @@ impl Connection {
     /// Collects a command for another node. In `order` nodes come behind the shards.
     fn push_outgoing(&mut self, node: NodeId, command: Command, request: Range<usize>) {
         self.session.client().last_command.store(command.index, Relaxed);
-        let origin = (self.session.version, self.session.database);
+        let header = forward::Header::of(&self.session);
         let args = self.input.request(request.clone());
-        let target = self.outgoing.push(node, origin, (command, request), args);
+        let target = self.outgoing.push(node, header, (command, request), args);
         self.order.push((self.lanes.len() + target) as u16);
     }
 
@@ -497,7 +498,7 @@ impl Connection {
     fn prepare(&self, batch: &mut Batch) {
         batch.database = self.session.database;
         batch.touching = self.session.touching;
-        batch.client = self.session.id;
+        batch.caller = Caller::Client(self.session.id);
         batch.replies.set_version(self.session.version);
     }
 

@@ -13,6 +13,7 @@ use crate::clock::Ticks;
 use crate::cluster::view::ClusterView;
 use crate::command::{Args, Command};
 use crate::config::Config;
+use crate::monitor::Caller;
 use crate::node::Node;
 
 /// Which replies a client gets (`CLIENT REPLY`).
@@ -74,7 +75,7 @@ impl Session {
         let tracked = self.config.latency_tracking;
         self.node.commands.executed(command.index, raw_ticks, failed, tracked);
         if raw_ticks >= self.node.monitor.threshold() {
-            self.node.monitor.note(self.id, command, args, raw_ticks);
+            self.node.monitor.note(Caller::Client(self.id), command, args, raw_ticks);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::command::{Args, Command, Flags, Keys};
 use crate::keyspace::Keyspace;
 use crate::keyspace::warm::Hint;
 use crate::limits::REPLY_BUFFER_KEPT_BYTES;
+use crate::monitor::Caller;
 
 /// What a connection has read.
 #[derive(Debug, Default)]
@@ -97,8 +98,8 @@ pub struct Batch {
     pub database: u8,
     /// Whether they update access clocks.
     pub touching: bool,
-    /// Connection that sent them.
-    pub client: u64,
+    /// Who sent them.
+    pub caller: Caller,
     /// Number of commands executed so far.
     pub executed: usize,
     /// Where the first keys of the first commands live.

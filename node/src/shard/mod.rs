@@ -31,8 +31,8 @@ use crate::keyspace::expiry::ExpirySlice;
 use crate::keyspace::warm::Hint;
 use crate::keyspace::{Keyspace, KeyspaceStats};
 use crate::limits::{BATCH_REPLY_BYTES_MAX, JOURNAL_BYTES_MAX, WARMED_COMMANDS};
-use crate::monitor::Monitor;
 use crate::monitor::histogram::Histogram;
+use crate::monitor::{Caller, Monitor};
 use crate::oplog::LogStatus;
 use crate::oplog::load::LoadBlock;
 use crate::records::UnixMillis;
@@ -151,9 +151,9 @@ impl ShardState {
     }
 
     #[cold]
-    fn note_slow(&self, client: u64, command: Command, args: Args<'_>, raw_ticks: u64) {
+    fn note_slow(&self, caller: Caller, command: Command, args: Args<'_>, raw_ticks: u64) {
         if let Some(monitor) = &self.monitor {
-            monitor.note(client, command, args, raw_ticks);
+            monitor.note(caller, command, args, raw_ticks);
         }
     }
 
@@ -252,7 +252,7 @@ impl ShardState {
             }
             let raw_ticks = self.account(routed.command);
             if raw_ticks >= slow {
-                self.note_slow(batch.client, routed.command, args, raw_ticks);
+                self.note_slow(batch.caller, routed.command, args, raw_ticks);
             }
         }
         self.keyspace.expect(None);

@@ -150,9 +150,10 @@ mod tests {
     use std::task::{Context, Wake};
 
     use super::*;
+    use crate::monitor::Caller;
 
     fn batch(client: u64) -> Box<Batch> {
-        Box::new(Batch { client, ..Batch::default() })
+        Box::new(Batch { caller: Caller::Client(client), ..Batch::default() })
     }
 
     fn slot() -> ReplySlot {
@@ -164,10 +165,10 @@ mod tests {
     }
 
     /// Looks once whether the batch is back: its client, or nothing yet.
-    fn look(slot: &ReplySlot) -> Option<Result<u64, Stopped>> {
+    fn look(slot: &ReplySlot) -> Option<Result<Caller, Stopped>> {
         let looked = pin!(slot.receive()).poll(&mut Context::from_waker(Waker::noop()));
         match looked {
-            Poll::Ready(received) => Some(received.map(|batch| batch.client)),
+            Poll::Ready(received) => Some(received.map(|batch| batch.caller)),
             Poll::Pending => None,
         }
     }
@@ -180,8 +181,8 @@ mod tests {
             assert_eq!(inbox.put(execute(1, &slot)).unwrap(), Notice::Needed);
             assert_eq!(inbox.put(execute(2, &slot)).unwrap(), Notice::Given);
             inbox.take(&mut turn);
-            let clients: Vec<u64> = turn.drain(..).map(|execute| execute.batch.client).collect();
-            assert_eq!(clients, [1, 2]);
+            let callers: Vec<_> = turn.drain(..).map(|execute| execute.batch.caller).collect();
+            assert_eq!(callers, [1, 2].map(Caller::Client));
         }
         inbox.take(&mut turn);
         assert!(turn.is_empty());
@@ -194,7 +195,7 @@ mod tests {
             let reply = slot.reply();
             assert!(look(&slot).is_none());
             reply.send(batch(client));
-            assert_eq!(look(&slot).unwrap().unwrap(), client);
+            assert_eq!(look(&slot).unwrap().unwrap(), Caller::Client(client));
             assert!(look(&slot).is_none());
         }
     }
@@ -215,7 +216,7 @@ mod tests {
         assert_eq!(woken.0.load(Relaxed), 0);
         reply.send(batch(7));
         assert_eq!(woken.0.load(Relaxed), 1);
-        assert_eq!(look(&slot).unwrap().unwrap(), 7);
+        assert_eq!(look(&slot).unwrap().unwrap(), Caller::Client(7));
         drop(slot.reply());
         assert_eq!(woken.0.load(Relaxed), 2);
     }

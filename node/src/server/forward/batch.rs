@@ -1,7 +1,8 @@
 //! The bytes of a batch and of its replies.
 //!
 //! ```text
-//! batch     version u8 (2 or 3) · database u8 · requests, as clients send them
+//! batch     version u8 (2 or 3, and 128 if no access clock goes on) · database u8 · requests, as
+//!           clients send them
 //! replies   the replies one behind the other · count times: length u32 · count u32
 //! ```
 //! Integers are little-endian. An empty reply: the command was not executed.
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use distcache_protocol::resp::{ReplyBuffer, RespVersion};
 
 use crate::command::Args;
+use crate::server::session::Session;
 
 /// Bytes before the requests of a batch.
 pub(super) const HEADER_BYTES: usize = 2;
@@ -24,10 +26,33 @@ pub(super) const NOT_EXECUTED: &[u8] = b"";
 /// was either. To a build that does not know it, its keys are on their way.
 pub(super) const PAUSED: &[u8] = b"-TRYAGAIN The node is paused\r\n";
 
+/// Says that no access clock goes on, in a batch's first byte.
+const NO_TOUCH: u8 = 0x80;
+
+/// How the requests of a batch are to be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server) struct Header {
+    /// Protocol version of the replies.
+    pub(super) version: RespVersion,
+    /// Database that they run in.
+    pub(super) database: u8,
+    /// Whether they update access clocks.
+    pub(super) touching: bool,
+}
+
+impl Header {
+    /// Of what a connection's client sends now.
+    pub(in crate::server) fn of(session: &Session) -> Self {
+        let Session { version, database, touching, .. } = *session;
+        Header { version, database, touching }
+    }
+}
+
 /// Begins a batch.
-pub(super) fn begin(version: RespVersion, database: u8) -> ReplyBuffer {
+pub(super) fn begin(header: Header) -> ReplyBuffer {
+    let version = if header.version == RespVersion::V3 { 3 } else { 2 };
     let mut batch = ReplyBuffer::default();
-    batch.raw(&[if version == RespVersion::V3 { 3 } else { 2 }, database]);
+    batch.raw(&[version | if header.touching { 0 } else { NO_TOUCH }, header.database]);
     batch
 }
 
@@ -38,21 +63,21 @@ pub(super) fn push<'a>(batch: &mut ReplyBuffer, args: impl ExactSizeIterator<Ite
 }
 
 /// Returns the batch of one request.
-pub(super) fn single(version: RespVersion, database: u8, args: Args<'_>) -> ReplyBuffer {
-    let mut batch = begin(version, database);
+pub(super) fn single(header: Header, args: Args<'_>) -> ReplyBuffer {
+    let mut batch = begin(header);
     push(&mut batch, args.from(0));
     batch
 }
 
-/// Splits a batch into version, database and requests. `None`: it is none.
-pub(super) fn parse(batch: &[u8]) -> Option<(RespVersion, u8, &[u8])> {
-    let (header, requests) = batch.split_at_checked(HEADER_BYTES)?;
-    let version = match header[0] {
+/// Splits a batch into header and requests. `None`: it is none.
+pub(super) fn parse(batch: &[u8]) -> Option<(Header, &[u8])> {
+    let (&[first, database], requests) = batch.split_first_chunk::<HEADER_BYTES>()?;
+    let version = match first & !NO_TOUCH {
         2 => RespVersion::V2,
         3 => RespVersion::V3,
         _ => return None,
     };
-    Some((version, header[1], requests))
+    Some((Header { version, database, touching: first & NO_TOUCH == 0 }, requests))
 }
 
 /// Replies in request order: those that are collected, or, of `Bytes`, those that have come.
@@ -156,10 +181,13 @@ mod tests {
 
     #[test]
     fn a_batch_is_a_header_and_requests() {
-        let mut batch = begin(RespVersion::V3, 7);
-        push(&mut batch, [b"GET".as_slice(), b"k"].into_iter());
-        let (batch, requests) = (batch.into_bytes(), b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n".as_slice());
-        assert_eq!(parse(&batch), Some((RespVersion::V3, 7, requests)));
+        for touching in [true, false] {
+            let header = Header { version: RespVersion::V3, database: 7, touching };
+            let mut batch = begin(header);
+            push(&mut batch, [b"GET".as_slice(), b"k"].into_iter());
+            let requests = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n".as_slice();
+            assert_eq!(parse(&batch.into_bytes()), Some((header, requests)));
+        }
         assert_eq!(parse(b"\x02"), None);
         assert_eq!(parse(b"\x04\x00"), None);
     }

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use distcache_protocol::limits::PEER_REPLY_BYTES_MAX;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
 
-use super::Replies;
 use super::batch::{self, HEADER_BYTES, NOT_EXECUTED, PAUSED, REPLY_BYTES_MAX};
+use super::{Header, Replies};
 use crate::actors::shard::{Execute, ReplySlot, Stopped};
 use crate::command::{Args, Command, CommandError, Flags, Run};
 use crate::limits::FORWARD_REPLY_BYTES_MAX;
+use crate::monitor::Caller;
 use crate::node::Node;
 use crate::server::coordinate::{Origin, run_on_keys};
 use crate::server::dispatch::{self, Route};
@@ -32,12 +33,14 @@ use crate::shard::batch::{Batch, Requests, Source};
 /// A text for people: it is no batch, or the node is stopping. Of the latter nobody knows what
 /// was executed.
 pub async fn execute(node: &Arc<Node>, peer: SocketAddr, body: Bytes) -> Result<Vec<u8>, String> {
-    let (version, database, _) = batch::parse(&body).ok_or("no batch of requests")?;
+    let (Header { version, database, touching }, _) =
+        batch::parse(&body).ok_or("no batch of requests")?;
     let client = Arc::new(Client::of_node(peer));
     let mut session = Session::new(node.clone(), client, Access::Node, 0);
     session.authenticated = true;
     session.version = version;
     session.database = database;
+    session.touching = touching;
     if u16::from(database) >= node.databases() {
         return Err(format!("this node has no database {database}"));
     }
@@ -212,7 +215,8 @@ impl Turn {
             let Some(mut batch) = self.lanes[shard].batch.take() else { continue };
             batch.requests = Source::Shared(self.requests.clone());
             batch.database = self.session.database;
-            batch.touching = true;
+            batch.touching = self.session.touching;
+            batch.caller = Caller::Node(self.session.client().address);
             batch.replies.set_version(self.session.version);
             self.send(shard, batch)?;
         }

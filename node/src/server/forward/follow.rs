@@ -7,7 +7,7 @@ use std::time::Duration;
 use distcache_protocol::resp::ReplyBuffer;
 
 use super::outgoing::{call, received};
-use super::{ForwardError, batch, spread};
+use super::{ForwardError, Header, batch, spread};
 use crate::clock;
 use crate::cluster::table::NodeId;
 use crate::command::{Args, Command, CommandError};
@@ -151,7 +151,7 @@ async fn attempt_once(
             if let Some(error) = session.unreached.given_up(node) {
                 return Err(Refused::Finally(error));
             }
-            let batch = batch::single(version, database, args);
+            let batch = batch::single(Header::of(session), args);
             let call =
                 call(session, node, batch).ok_or_else(|| Refused::ForNow(slots::try_again()))?;
             let received = received(call, 1).await;

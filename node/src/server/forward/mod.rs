@@ -27,7 +27,7 @@ use bytes::Bytes;
 
 use crate::cluster::table::NodeId;
 pub use batch::Replies;
-pub(super) use batch::is_refusal;
+pub(super) use batch::{Header, is_refusal};
 pub use execute::execute;
 pub(super) use follow::{Unreached, failure, follow};
 

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use distcache_protocol::resp::{ReplyBuffer, RespVersion};
+use distcache_protocol::resp::ReplyBuffer;
 use tokio::task::JoinHandle;
 
-use super::{ForwardError, Replies, batch};
+use super::{ForwardError, Header, Replies, batch};
 use crate::cluster::table::NodeId;
 use crate::command::{Args, Command};
 use crate::limits::FORWARD_BATCH_BYTES_MAX;
@@ -52,12 +52,12 @@ impl Outgoing {
     pub(in crate::server) fn push(
         &mut self,
         node: NodeId,
-        (version, database): (RespVersion, u8),
+        header: Header,
         (command, places): (Command, Range<usize>),
         args: Args<'_>,
     ) -> usize {
         let index = self.0.iter().position(|target| target.node == node).unwrap_or_else(|| {
-            let batch = batch::begin(version, database);
+            let batch = batch::begin(header);
             let (requests, replies) = (Vec::new(), Ok(Replies::default()));
             self.0.push(Target { node, batch, requests, call: None, replies, taken: 0 });
             self.0.len() - 1

@@ -7,7 +7,7 @@ use distcache_protocol::slot::slot_of;
 
 use super::follow::{failure, follow, rest};
 use super::outgoing::{Call, call, received};
-use super::{batch, scan};
+use super::{Header, batch, scan};
 use crate::clock;
 use crate::cluster::table::{NodeId, Role};
 use crate::cluster::view::Owner;
@@ -118,7 +118,7 @@ async fn run_parts(
 
 /// Sends a part, if it is for another node.
 pub(super) fn send(session: &Session, part: &Part) -> Option<Call> {
-    let mut batch = batch::begin(session.version, session.database);
+    let mut batch = batch::begin(Header::of(session));
     batch::push(&mut batch, part.args.iter().map(Vec::as_slice));
     part.node.and_then(|node| call(session, node, batch))
 }
