@@ -5,6 +5,7 @@
 //! | `LOCK` | locked while a process has the directory open |
 //! | `FORMAT` | the format of all that is here; written last, so it says that the rest is whole |
 //! | `mark` | the durable mark |
+//! | `generations` | which snapshots were on disk, once records were removed for them |
 //! | `log/` | the store, with its redo log `redo` |
 //! | `raft/` | [`raft_directory`](crate::raft_directory), with a lock of its own |
 
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::LogError;
 use crate::frame::FORMAT_VERSION;
+use crate::generations::GENERATIONS;
 use crate::mark::MarkFile;
 use crate::raft_directory::RAFT;
 
@@ -316,7 +318,7 @@ pub(crate) fn lock_for_reading(dir: &Path) -> Result<Option<File>, LogError> {
 /// Lists the files of a data directory that make up the log, relative to it, with their lengths.
 pub(crate) fn list_files(dir: &Path) -> Result<Vec<(PathBuf, u64)>, LogError> {
     let mut files = Vec::new();
-    for name in [FORMAT, MARK] {
+    for name in [FORMAT, MARK, GENERATIONS] {
         if let Ok(metadata) = fs::metadata(dir.join(name)) {
             files.push((PathBuf::from(name), metadata.len()));
         }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::frame::{FORMAT_VERSION, FrameError};
 use crate::record::{PartitionId, RecordError, SequenceNumber};
+use crate::sealed_file::SealedFileError;
 use crate::store::StoreError;
 
 /// A failure of the log. Unless a variant says otherwise nothing that was stored has changed.
@@ -114,6 +115,17 @@ impl From<StoreError> for LogError {
         match error {
             StoreError::Full(reason) => Self::DiskFull(reason),
             other => Self::Store(other.to_string()),
+        }
+    }
+}
+
+impl From<SealedFileError> for LogError {
+    fn from(error: SealedFileError) -> Self {
+        match error {
+            SealedFileError::Damaged { path, reason } => {
+                Self::File { action: "read of", path, reason }
+            }
+            SealedFileError::Failed { action, path, reason } => Self::File { action, path, reason },
         }
     }
 }

@@ -74,6 +74,7 @@ mod error;
 mod extent;
 pub mod frame;
 mod frame_builder;
+mod generations;
 pub mod guard;
 mod keys;
 pub mod limits;

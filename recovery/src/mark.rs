@@ -8,7 +8,9 @@
 //! | 8 | magic |
 //! | 8 | number of this writing |
 //! | 8 | first sequence not known to be on disk |
-//! | 4 | 1 after a clean shutdown, else 0 |
+//! | 1 | 1 after a clean shutdown, else 0 |
+//! | 1 | 1 if the file `generations` must be there, else 0 |
+//! | 2 | 0 |
 //! | 4 | CRC32C of the 28 bytes before |
 
 use std::fs::{File, OpenOptions};
@@ -37,6 +39,8 @@ pub(crate) struct MarkFile {
     path: PathBuf,
     file: File,
     writing: u64,
+    /// Whether the file of generations was written, which the next mark notes.
+    pub(crate) has_generations: bool,
 }
 
 impl MarkFile {
@@ -55,23 +59,24 @@ impl MarkFile {
             .truncate(false)
             .open(path)
             .map_err(|error| LogError::file("open of", path, &error))?;
-        let mut newest: Option<(u64, Mark)> = None;
+        let mut newest: Option<Slot> = None;
         for slot in 0..2 {
             let mut bytes = [0; USED_BYTES];
             if file.read_exact_at(&mut bytes, slot * SLOT_BYTES).is_err() {
                 continue;
             }
             if let Some(found) = decode(&bytes) {
-                newest = newest.filter(|old| old.0 > found.0).or(Some(found));
+                newest = newest.filter(|old| old.writing > found.writing).or(Some(found));
             }
         }
-        let writing = newest.map_or(0, |found| found.0);
+        let writing = newest.map_or(0, |found| found.writing);
+        let has_generations = newest.is_some_and(|found| found.has_generations);
         let state = match newest {
-            Some((_, mark)) => MarkState::Known(mark),
+            Some(found) => MarkState::Known(found.mark),
             None if is_new => MarkState::New,
             None => MarkState::Damaged,
         };
-        Ok((Self { path: path.to_owned(), file, writing }, state))
+        Ok((Self { path: path.to_owned(), file, writing, has_generations }, state))
     }
 
     /// Writes the mark and returns once it is on disk. Costs one `fdatasync`.
@@ -82,7 +87,8 @@ impl MarkFile {
     pub(crate) fn write(&mut self, mark: Mark) -> Result<(), LogError> {
         self.writing += 1;
         let slot = self.writing % 2;
-        let bytes = encode(self.writing, mark);
+        let has_generations = self.has_generations;
+        let bytes = encode(Slot { writing: self.writing, mark, has_generations });
         self.file
             .write_all_at(&bytes, slot * SLOT_BYTES)
             .and_then(|()| self.file.sync_data())
@@ -101,23 +107,35 @@ pub(crate) enum MarkState {
     Known(Mark),
 }
 
-fn encode(writing: u64, mark: Mark) -> [u8; USED_BYTES] {
+/// What a slot holds.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    writing: u64,
+    mark: Mark,
+    has_generations: bool,
+}
+
+fn encode(Slot { writing, mark, has_generations }: Slot) -> [u8; USED_BYTES] {
     let mut bytes = [0; USED_BYTES];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..16].copy_from_slice(&writing.to_le_bytes());
     bytes[16..24].copy_from_slice(&mark.end.0.to_le_bytes());
-    bytes[24..28].copy_from_slice(&u32::from(mark.is_clean).to_le_bytes());
+    bytes[24] = mark.is_clean.into();
+    bytes[25] = has_generations.into();
     let sum = crc32c::crc32c(&bytes[..28]);
     bytes[28..].copy_from_slice(&sum.to_le_bytes());
     bytes
 }
 
-fn decode(bytes: &[u8; USED_BYTES]) -> Option<(u64, Mark)> {
+fn decode(bytes: &[u8; USED_BYTES]) -> Option<Slot> {
     let u64_at = |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| bytes[at + i]));
     let sum = u32::from_le_bytes([28, 29, 30, 31].map(|i| bytes[i]));
     let is_intact = bytes.starts_with(&MAGIC) && sum == crc32c::crc32c(&bytes[..28]);
-    is_intact
-        .then(|| (u64_at(8), Mark { end: SequenceNumber(u64_at(16)), is_clean: bytes[24] == 1 }))
+    is_intact.then(|| Slot {
+        writing: u64_at(8),
+        mark: Mark { end: SequenceNumber(u64_at(16)), is_clean: bytes[24] == 1 },
+        has_generations: bytes[25] == 1,
+    })
 }
 
 #[cfg(test)]

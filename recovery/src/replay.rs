@@ -9,6 +9,7 @@ use crate::error::{DamageKind, LogError, newer_record};
 use crate::extent::{Extent, StoredSnapshot};
 use crate::frame::{Frame, FrameError};
 use crate::frame_builder::PartitionSet;
+use crate::generations::Noted;
 use crate::keys;
 use crate::limits::{PARTITIONS, READ_BYTES};
 use crate::mark::Mark;
@@ -90,7 +91,7 @@ pub struct Replay {
     /// The directory's name, for messages.
     dir: String,
     policy: Policy,
-    mark: Option<Mark>,
+    noted: Noted,
     stage: Stage,
     extent: Extent,
     cuts: Box<[SequenceNumber; PARTITIONS]>,
@@ -132,7 +133,7 @@ impl Replay {
         dir: String,
         mark: Option<Mark>,
     ) -> Result<Self, LogError> {
-        Self::start_with(store, dir, mark, Policy::Refuse)
+        Self::start_with(store, dir, Noted { mark, generations: None }, Policy::Refuse)
     }
 
     /// Like [`Replay::start`], but damage is noted in the report and reading goes on.
@@ -145,21 +146,40 @@ impl Replay {
         dir: String,
         mark: Option<Mark>,
     ) -> Result<Self, LogError> {
-        Self::start_with(store, dir, mark, Policy::Survey)
+        Self::survey_noted(store, dir, Noted { mark, generations: None })
+    }
+
+    /// Like [`Replay::start`], with all that was noted beside the store.
+    pub(crate) fn start_noted(
+        store: Box<dyn LogStore>,
+        dir: String,
+        noted: Noted,
+    ) -> Result<Self, LogError> {
+        Self::start_with(store, dir, noted, Policy::Refuse)
+    }
+
+    /// Like [`Replay::survey`], with all that was noted beside the store.
+    pub(crate) fn survey_noted(
+        store: Box<dyn LogStore>,
+        dir: String,
+        noted: Noted,
+    ) -> Result<Self, LogError> {
+        Self::start_with(store, dir, noted, Policy::Survey)
     }
 
     fn start_with(
         store: Box<dyn LogStore>,
         dir: String,
-        mark: Option<Mark>,
+        noted: Noted,
         policy: Policy,
     ) -> Result<Self, LogError> {
+        let mark = noted.mark;
         let mut replay = Self {
             store,
             place: None,
             dir,
             policy,
-            mark,
+            noted,
             stage: Stage::Chunks(FrameScan::new(keys::CHUNKS)),
             extent: Extent::empty(),
             cuts: Box::new([SequenceNumber(0); PARTITIONS]),
@@ -321,7 +341,7 @@ impl Replay {
             let damaged = DamageKind::Snapshot { partition, cut: self.extent.trimmed };
             self.damage(damaged, &"records before it were removed, and its snapshot is missing")?;
         }
-        Ok(())
+        self.check_generations()
     }
 
     fn entries(&self, from: &[u8], to: &[u8], budget: usize) -> Result<Vec<Entry>, LogError> {

@@ -14,13 +14,15 @@ use crate::directory::{CopyPlan, InspectionCopy, check_is_data_directory, lock_f
 use crate::error::{DamageKind, LogError, newer_record};
 use crate::frame::Frame;
 use crate::frame_builder::{FrameBuilder, PartitionSet};
+use crate::generations::{Generations, Noted};
 use crate::limits::PARTITIONS;
-use crate::mark::{Mark, MarkFile, MarkState};
+use crate::mark::{MarkFile, MarkState};
 use crate::notes::SnapshotCommit;
 use crate::record::{PartitionId, RecordCursor, SequenceNumber, UnixMillis};
 use crate::redo_store::RedoStore;
 use crate::replay::{Block, BlockKind, OpenMode, Replay, open};
 use crate::report::VerifyReport;
+use crate::sealed_file::SealedFileError;
 use crate::store::StoreError;
 use crate::writer::LogWriter;
 
@@ -106,15 +108,15 @@ pub fn repair_with(
     let copy = plan.copy(|done| progress("copying", done, total))?;
     let _lock = lock_for_reading(dir)?;
     let carved = Carved::search(dir, |done, total| progress("searching", done, total))?;
-    let mark = read_mark(&copy)?;
-    let report = survey(&copy, mark, progress)?;
+    let noted = read_noted(&copy)?;
+    let report = survey(&copy, &noted, progress)?;
     let mut target = open(&partial, OpenMode::Create)?;
     if let Some(block) = target.next() {
         block?;
     }
     let (writer, _) = target.finish()?;
     let repair = Repair { carved, writer, now, written: UnixMillis(0), report };
-    let report = repair.run(&copy, mark, progress)?;
+    let report = repair.run(&copy, &noted, progress)?;
     let rename = || {
         std::fs::rename(&partial, output)?;
         output.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
@@ -169,11 +171,11 @@ fn partial_name(output: &Path) -> Result<PathBuf, LogError> {
 /// Reads the whole store once, to learn what is damaged.
 fn survey(
     copy: &InspectionCopy,
-    mark: Option<Mark>,
+    noted: &Noted,
     progress: &mut RepairProgress<'_>,
 ) -> Result<RepairReport, LogError> {
     let mut report = RepairReport::default();
-    if let Some(mut replay) = open_store(copy, mark)? {
+    if let Some(mut replay) = open_store(copy, noted)? {
         while let Some(block) = replay.next() {
             block?;
             let state = replay.progress();
@@ -184,25 +186,33 @@ fn survey(
     Ok(report)
 }
 
-/// Opens the copy's store whatever its `FORMAT` and mark files say; none if it does not open.
-fn open_store(copy: &InspectionCopy, mark: Option<Mark>) -> Result<Option<Replay>, LogError> {
+/// Opens the copy's store whatever its other files say; none if it does not open.
+fn open_store(copy: &InspectionCopy, noted: &Noted) -> Result<Option<Replay>, LogError> {
     let store = match RedoStore::open(&copy.path().join("log")) {
         Ok(store) => store,
         Err(StoreError::Damaged(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    match Replay::survey(Box::new(store), copy.source().display().to_string(), mark) {
+    let name = copy.source().display().to_string();
+    match Replay::survey_noted(Box::new(store), name, noted.clone()) {
         Ok(replay) => Ok(Some(replay)),
         Err(LogError::Damaged(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn read_mark(copy: &InspectionCopy) -> Result<Option<Mark>, LogError> {
-    Ok(match MarkFile::open(&copy.path().join("mark"))?.1 {
+/// Reads what the files beside the store say, as far as they are intact.
+fn read_noted(copy: &InspectionCopy) -> Result<Noted, LogError> {
+    let mark = match MarkFile::open(&copy.path().join("mark"))?.1 {
         MarkState::Known(mark) => Some(mark),
         MarkState::New | MarkState::Damaged => None,
-    })
+    };
+    let generations = match Generations::read(copy.path()) {
+        Ok(generations) => generations,
+        Err(SealedFileError::Damaged { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Noted { mark, generations })
 }
 
 /// A repair under way.
@@ -219,10 +229,10 @@ impl Repair {
     fn run(
         mut self,
         copy: &InspectionCopy,
-        mark: Option<Mark>,
+        noted: &Noted,
         progress: &mut RepairProgress<'_>,
     ) -> Result<RepairReport, LogError> {
-        let mut replay = open_store(copy, mark)?;
+        let mut replay = open_store(copy, noted)?;
         let trimmed = match &self.report.source {
             Some(source) if replay.is_some() => source.trimmed,
             _ => self.carved.trimmed,
@@ -270,7 +280,7 @@ impl Repair {
         self.commit_empty(&commits, &damaged)?;
         self.carve_frames(SequenceNumber(u64::MAX))?;
         self.writer.restore_trim(trimmed, self.now)?;
-        self.end(mark.map_or(cut, |mark| mark.end.max(cut)))
+        self.end(noted.mark.map_or(cut, |mark| mark.end.max(cut)))
     }
 
     /// Notes what is missing at the end, so that its numbers are not given anew, and closes.

@@ -5,6 +5,7 @@ use crate::error::LogError;
 use crate::extent::{Extent, FrameSpan};
 use crate::frame::{FrameEncoder, FrameHeader, FrameKind};
 use crate::frame_builder::FrameBuilder;
+use crate::generations::{Generations, Noted};
 use crate::keys;
 use crate::limits::{FRAME_BYTES_MAX, RESERVE_BYTES, SPACE_CHECK_BYTES};
 use crate::mark::{Mark, MarkFile};
@@ -245,9 +246,10 @@ impl LogWriter {
         // The old store must give up its file lock first.
         self.store = Box::new(crate::memory_store::MemoryDisk::default().store());
         let store = Box::new(RedoStore::open(&path)?);
-        let mark = Mark { end: self.synced, is_clean: false };
+        let mark = Some(Mark { end: self.synced, is_clean: false });
+        let generations = Generations::read(place.directory.path())?;
         let name = place.directory.path().display().to_string();
-        let mut replay = Replay::start(store, name, Some(mark))?;
+        let mut replay = Replay::start_noted(store, name, Noted { mark, generations })?;
         for block in &mut replay {
             block?;
         }

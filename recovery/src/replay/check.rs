@@ -6,6 +6,7 @@ use super::{Block, BlockKind, Policy, Replay};
 use crate::error::{Damage, DamageKind, LogError, newer_format};
 use crate::extent::FrameSpan;
 use crate::frame::{FrameError, FrameKind};
+use crate::limits::PARTITIONS;
 use crate::record::{PartitionId, SequenceNumber, UnixMillis};
 use crate::scan::Scanned;
 use crate::store::StoreError;
@@ -23,6 +24,21 @@ pub(super) struct Suspects {
 }
 
 impl Replay {
+    /// Checks that no snapshot is older than one that was on disk when records were removed.
+    pub(super) fn check_generations(&mut self) -> Result<(), LogError> {
+        let Some(generations) = self.noted.generations.take() else { return Ok(()) };
+        for partition in (0..PARTITIONS as u16).map(PartitionId) {
+            let (cut, wanted) = (self.extent.trimmed, generations.of(partition));
+            let commit = self.commits[usize::from(partition.0)];
+            let found = commit.map_or(0, |commit| commit.generation);
+            if found < wanted {
+                let reason = format!("its snapshot {wanted} was on disk, and {found} is there");
+                self.damage(DamageKind::Snapshot { partition, cut }, &reason)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a chunk: from a committed snapshot, or left over from another.
     pub(super) fn take_chunk(&mut self, scanned: Scanned) -> Result<Option<Block>, LogError> {
         let Some((partition, generation, number)) = chunk_place(&scanned.place) else {
@@ -188,7 +204,7 @@ impl Replay {
             self.pass_gaps(SequenceNumber(u64::MAX));
         }
         let expected = self.extent.next;
-        let marked = self.mark.map_or(SequenceNumber(0), |mark| mark.end);
+        let marked = self.noted.mark.map_or(SequenceNumber(0), |mark| mark.end);
         let cut = self.cuts.iter().max().copied().unwrap_or_default();
         let known = marked.max(cut);
         if let Some(suspects) = suspects {

@@ -6,12 +6,14 @@ use super::{OpenMode, Policy, Replay};
 use crate::directory::{DataDirectory, Format, InspectionCopy};
 use crate::error::{Damage, DamageKind, LogError};
 use crate::frame::FORMAT_VERSION;
+use crate::generations::{Generations, Noted};
 use crate::mark::{Mark, MarkFile, MarkState};
 use crate::raft_directory::{RAFT, unusable};
 use crate::raft_inspection::RaftEntryError;
 use crate::record::SequenceNumber;
 use crate::redo_store::RedoStore;
 use crate::report::{Progress, VerifyReport};
+use crate::sealed_file::SealedFileError;
 use crate::sled_store::SledStore;
 use crate::store::{LogStore, StoreError};
 use crate::writer::Place;
@@ -139,7 +141,10 @@ impl Opening<'_> {
                 }
             }
         };
-        let mut replay = Replay::start_with(Box::new(store), self.name, Some(mark), policy)?;
+        let generations = self.read_generations(&directory, mark_file.has_generations)?;
+        mark_file.has_generations = generations.is_some();
+        let noted = Noted { mark: Some(mark), generations };
+        let mut replay = Replay::start_with(Box::new(store), self.name, noted, policy)?;
         replay.place = Some(Place { directory, mark: mark_file });
         Ok(replay)
     }
@@ -159,6 +164,25 @@ impl Opening<'_> {
             Format::Version(_) | Format::Missing | Format::Unreadable => {
                 Err(self.damaged(DamageKind::Note, "its FORMAT file is missing or unreadable"))
             }
+        }
+    }
+
+    fn read_generations(
+        &self,
+        directory: &DataDirectory,
+        is_expected: bool,
+    ) -> Result<Option<Generations>, LogError> {
+        let damaged = |reason: &str| {
+            let text = format!("its file generations, which says what snapshots it has, {reason}");
+            self.damaged(DamageKind::Note, &text)
+        };
+        match Generations::read(directory.path()) {
+            Ok(None) if is_expected => Err(damaged("is missing")),
+            Ok(generations) => Ok(generations),
+            Err(SealedFileError::Damaged { reason, .. }) => {
+                Err(damaged(&format!("is damaged: {reason}")))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -194,5 +218,104 @@ impl Opening<'_> {
         let intact = "what is intact is not known yet".to_owned();
         let (reason, dir) = (reason.to_owned(), self.name.clone());
         LogError::Damaged(Box::new(Damage { kind, reason, intact, dir }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys;
+    use crate::record::{Epoch, Operation, PartitionId, Record, StoredValue, UnixMillis};
+    use crate::store::Entry;
+    use crate::writer::{LogWriter, TrimProgress};
+    use crate::{FrameBuilder, Replay};
+
+    const PARTITION: PartitionId = PartitionId(5);
+
+    fn read(mut replay: Replay) -> Result<LogWriter, LogError> {
+        replay.by_ref().try_for_each(|block| block.map(|_| ()))?;
+        Ok(replay.finish()?.0)
+    }
+
+    /// Logs a value, makes a snapshot with it and removes the record; returns the trim point.
+    fn compact(dir: &Path, value: i64) -> SequenceNumber {
+        let mut log = read(open(dir, OpenMode::Create).unwrap()).unwrap();
+        let value = StoredValue::Integer(value);
+        let operation = Operation::Put { key: b"key", value, deadline: None };
+        let mut builder = FrameBuilder::new();
+        for is_chunk in [false, true] {
+            builder.push(&Record { partition: PARTITION, database: 0, operation });
+            if is_chunk {
+                log.write_chunk(PARTITION, &mut builder, UnixMillis(1)).unwrap();
+            } else {
+                log.append(&mut builder, UnixMillis(1)).unwrap();
+            }
+        }
+        let uncovered: Vec<_> = log.uncovered().collect();
+        for partition in uncovered {
+            log.commit_snapshot(partition, Epoch(1), UnixMillis(1)).unwrap();
+        }
+        assert_eq!(log.trim(9, UnixMillis(1)).unwrap(), TrimProgress::Done);
+        let end = log.next_sequence();
+        log.close().unwrap();
+        end
+    }
+
+    /// Replaces the partition's commit and chunks by others; returns those that were there.
+    fn exchange_snapshot(dir: &Path, by: &[Entry]) -> Vec<Entry> {
+        let mut store = SledStore::open(&dir.join("log")).unwrap();
+        let mut found = store.range(keys::CHUNKS.0, keys::CHUNKS.1, usize::MAX).unwrap();
+        let commit = keys::commit(PARTITION);
+        found.extend(store.range(&commit, &keys::after(&commit), usize::MAX).unwrap());
+        if !by.is_empty() {
+            found.iter().for_each(|(key, _)| store.remove(key).unwrap());
+            by.iter().for_each(|(key, value)| store.insert(key, value).unwrap());
+        }
+        store.sync().unwrap();
+        found
+    }
+
+    #[test]
+    fn a_snapshot_that_is_older_than_one_that_was_on_disk_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        compact(dir.path(), 1);
+        let older = exchange_snapshot(dir.path(), &[]);
+        let cut = compact(dir.path(), 2);
+        let newer = exchange_snapshot(dir.path(), &older);
+        let error = open(dir.path(), OpenMode::Existing).unwrap_err();
+        let LogError::Damaged(damage) = error else { panic!("{error}") };
+        assert_eq!(damage.kind, DamageKind::Snapshot { partition: PARTITION, cut });
+        let report = InspectionCopy::new(dir.path(), |_, _| ()).unwrap().verify(|_| ()).unwrap();
+        assert_eq!(report.damages, [*damage]);
+        exchange_snapshot(dir.path(), &newer);
+        read(open(dir.path(), OpenMode::Existing).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn the_file_of_generations_may_be_missing_only_where_it_never_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("generations");
+        read(open(dir.path(), OpenMode::Create).unwrap()).unwrap().close().unwrap();
+        assert!(!path.exists());
+        compact(dir.path(), 1);
+        let intact = std::fs::read(&path).unwrap();
+        for damage in ["missing", "damaged"] {
+            std::fs::remove_file(&path).unwrap();
+            if damage == "damaged" {
+                std::fs::write(&path, &intact[1..]).unwrap();
+            }
+            let error = open(dir.path(), OpenMode::Existing).unwrap_err().to_string();
+            assert!(error.contains("its file generations"), "{error}");
+            assert!(error.contains(damage) && error.contains("distcache-log repair"), "{error}");
+            std::fs::write(&path, &intact).unwrap();
+        }
+        // A log of an earlier version; the file is written from the next compaction on.
+        std::fs::remove_file(&path).unwrap();
+        let (mut mark, state) = MarkFile::open(&dir.path().join("mark")).unwrap();
+        let MarkState::Known(known) = state else { panic!("{state:?}") };
+        mark.has_generations = false;
+        mark.write(known).unwrap();
+        compact(dir.path(), 2);
+        assert!(path.exists() && std::fs::read(&path).unwrap() != intact);
     }
 }

@@ -5,6 +5,7 @@ use crate::error::LogError;
 use crate::extent::StoredSnapshot;
 use crate::frame::{FrameHeader, FrameKind};
 use crate::frame_builder::FrameBuilder;
+use crate::generations::Generations;
 use crate::keys;
 use crate::notes::{Note, SnapshotCommit, header};
 use crate::record::{Epoch, PartitionId, SequenceNumber, UnixMillis};
@@ -114,7 +115,8 @@ impl LogWriter {
     ///
     /// # Errors
     ///
-    /// Any failure poisons the log; no record that is needed is removed.
+    /// Any failure but that of the file of generations, before which nothing is removed, poisons
+    /// the log; no record that is needed is removed.
     pub fn trim(&mut self, budget: usize, now: UnixMillis) -> Result<TrimProgress, LogError> {
         self.check_poison()?;
         let point = self.extent.trim_point();
@@ -143,16 +145,33 @@ impl LogWriter {
         Ok(TrimProgress::More)
     }
 
-    /// Notes, before anything is removed, up to where it will be.
+    /// Notes, before anything is removed, which snapshots stand for it and up to where it will be.
+    ///
+    /// Costs syncs of the store and of a small file, once a compaction.
     pub(super) fn write_trim(
         &mut self,
         end: SequenceNumber,
         now: UnixMillis,
     ) -> Result<(), LogError> {
+        self.note_generations()?;
         let note = Note::Trim { end, covered: self.extent.covered() };
         let result = self.store.insert(keys::TRIM, &note.encode(now));
         self.poison_on_error(result)?;
         self.extent.trimmed = end;
+        Ok(())
+    }
+
+    /// Notes the snapshots where the store cannot lose them, once they are on disk. The log is
+    /// unharmed if that fails, and nothing is removed.
+    fn note_generations(&mut self) -> Result<(), LogError> {
+        if self.place.is_none() {
+            return Ok(());
+        }
+        self.sync()?;
+        if let Some(place) = &mut self.place {
+            Generations::committed(&self.extent).write(place.directory.path())?;
+            place.mark.has_generations = true;
+        }
         Ok(())
     }
 
