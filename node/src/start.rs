@@ -273,8 +273,10 @@ async fn open_log(node: &Node, config: &Config) -> Result<Option<Replay>, StartE
     if node.log.is_none() {
         return Ok(None);
     }
-    let directory = config.data_dir.clone();
-    let replay = off_thread(move || distcache_recovery::open(&directory, OpenMode::Create));
+    // Half of the random bits do for a salt.
+    let (directory, salt) = (config.data_dir.clone(), clock::random_seed() as u32);
+    let open = move || distcache_recovery::open_salted(&directory, OpenMode::Create, salt);
+    let replay = off_thread(open);
     Ok(Some(replay.await.map_err(|_| io::Error::other("interrupted"))??))
 }
 

@@ -63,7 +63,7 @@ pub use crate::record::{
     DeleteCause, Epoch, Operation, PartitionId, Record, RecordCursor, RecordError, SequenceNumber,
     StoredValue, UnixMillis,
 };
-pub use crate::replay::{Block, BlockKind, OpenMode, Replay, open};
+pub use crate::replay::{Block, BlockKind, OpenMode, Replay, open, open_salted};
 pub use crate::report::{Progress, SnapshotSummary, VerifyReport};
 pub use crate::salvage::{RepairProgress, RepairReport, repair, repair_with};
 pub use crate::writer::{DiskSpace, Healed, LogCounters, LogWriter, TrimProgress};

@@ -61,7 +61,7 @@ impl MemoryDisk {
         dir: &Path,
         pages: u32,
     ) -> Result<Box<dyn LogStore>, StoreError> {
-        Ok(Box::new(RedoStore::over(self.store(), dir, pages)?))
+        Ok(Box::new(RedoStore::over(self.store(), dir, pages, 0)?))
     }
 
     /// Sets when the disk fails, or that it does not.

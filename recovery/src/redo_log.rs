@@ -15,9 +15,9 @@
 //! | 8 | generation; groups of another one than page 0 names are void |
 //! | 4 | number of the page that this is written to |
 //! | 4 | bytes of the body |
-//! | 4 | CRC32C of the 24 bytes before and of the body |
+//! | 4 | CRC32C of the salt (not in page 0), the 24 bytes before, and the body |
 //! | 4 | 0 |
-//! | | body: changes; in page 0 how many pages there are, and the mark (4 bytes each) |
+//! | | body: changes; in page 0 how many pages there are, the mark, and the salt (4 bytes each) |
 //!
 //! A change is its kind (1 byte: 1 insert, 2 remove), the lengths of key and value (4 bytes
 //! each), key and value.
@@ -28,6 +28,10 @@
 //! which somebody has noted that groups are on disk ([`RedoLog::mark`]). Without it, damage of the
 //! last one would pass for a torn write. Page 0 says so little that it fits into a sector, which
 //! is written whole or not at all.
+//!
+//! Pages of former generations are not erased, and what clients have stored lies in them as it
+//! is, at places that they can work out. So that no value passes for a group, the checksums of
+//! groups begin with a **salt**: a random number that nobody outside knows.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -39,6 +43,8 @@ use crate::store::StoreError;
 const MAGIC: [u8; 8] = *b"\x8fDCREDO\n";
 const PAGE_BYTES: usize = 4096;
 const HEADER_BYTES: usize = 32;
+/// Bytes of the body of page 0.
+const FRONT_BYTES: usize = 12;
 const CHANGE_BYTES: usize = 9;
 const INSERT: u8 = 1;
 const REMOVE: u8 = 2;
@@ -56,6 +62,8 @@ pub(crate) struct RedoLog {
     file: File,
     pages: u32,
     generation: u64,
+    /// What the checksums of groups begin with.
+    salt: u32,
     next_page: u32,
     /// Groups before this page are noted to be on disk.
     marked_page: u32,
@@ -156,13 +164,13 @@ impl Group {
 }
 
 impl RedoLog {
-    /// Creates the file, of so many pages, in a directory. Costs writing it once: some
-    /// milliseconds.
+    /// Creates the file, of so many pages, in a directory. `salt` should be random where clients'
+    /// values come in. Costs writing it once: some milliseconds.
     ///
     /// # Errors
     ///
     /// When the file system has no room for it or refuses.
-    pub(crate) fn create(dir: &Path, pages: u32) -> io::Result<Self> {
+    pub(crate) fn create(dir: &Path, pages: u32, salt: u32) -> io::Result<Self> {
         let (path, new) = (path_in(dir), dir.join("redo.new"));
         let file = open_unbuffered(OpenOptions::new().create(true).truncate(true), &new)?;
         let mut zeros = Pages::new(GROUP_BYTES_MAX);
@@ -171,7 +179,8 @@ impl RedoLog {
             file.write_all_at(&zeros.bytes()[..len], offset(page))?;
         }
         let front = Pages::new(PAGE_BYTES);
-        let mut redo_log = Self { file, pages, generation: 0, next_page: 1, marked_page: 1, front };
+        let (next_page, marked_page) = (1, 1);
+        let mut redo_log = Self { file, pages, generation: 0, salt, next_page, marked_page, front };
         redo_log.begin_generation(1)?;
         redo_log.file.sync_all()?;
         fs::rename(new, path)?;
@@ -197,9 +206,9 @@ impl RedoLog {
         let contents = Contents::new(image)?;
         let file = open_unbuffered(&mut OpenOptions::new(), &path).map_err(failed)?;
         let front = Pages::new(PAGE_BYTES);
-        let Contents { generation, marked_page, end_page: next_page, .. } = contents;
+        let Contents { generation, salt, marked_page, end_page: next_page, .. } = contents;
         let pages = (contents.image.len() / PAGE_BYTES) as u32;
-        let redo_log = Self { file, pages, generation, next_page, marked_page, front };
+        let redo_log = Self { file, pages, generation, salt, next_page, marked_page, front };
         Ok(Some((redo_log, contents)))
     }
 
@@ -233,7 +242,7 @@ impl RedoLog {
         let len = pages as usize * PAGE_BYTES;
         let bytes = &mut group.pages.bytes()[..len];
         bytes[used..].fill(0);
-        seal(&mut bytes[..used], self.generation, self.next_page);
+        seal(&mut bytes[..used], self.salt, self.generation, self.next_page);
         self.file.write_all_at(bytes, offset(self.next_page))?;
         self.file.sync_data()?;
         self.next_page += pages;
@@ -249,6 +258,16 @@ impl RedoLog {
         if self.is_empty() {
             return Ok(());
         }
+        self.begin_generation(self.generation + 1)
+    }
+
+    /// Voids all groups and has another salt from now on.
+    ///
+    /// # Errors
+    ///
+    /// It is unknown whether that is so.
+    pub(crate) fn reset_with_salt(&mut self, salt: u32) -> io::Result<()> {
+        self.salt = salt;
         self.begin_generation(self.generation + 1)
     }
 
@@ -279,9 +298,11 @@ impl RedoLog {
 
     fn write_front(&mut self, generation: u64, marked_page: u32) -> io::Result<()> {
         let page = &mut self.front.bytes()[..PAGE_BYTES];
-        page[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&self.pages.to_le_bytes());
-        page[HEADER_BYTES + 4..HEADER_BYTES + 8].copy_from_slice(&marked_page.to_le_bytes());
-        seal(&mut page[..HEADER_BYTES + 8], generation, 0);
+        let body = &mut page[HEADER_BYTES..HEADER_BYTES + FRONT_BYTES];
+        body[..4].copy_from_slice(&self.pages.to_le_bytes());
+        body[4..8].copy_from_slice(&marked_page.to_le_bytes());
+        body[8..].copy_from_slice(&self.salt.to_le_bytes());
+        seal(&mut page[..HEADER_BYTES + FRONT_BYTES], 0, generation, 0);
         self.file.write_all_at(page, 0)?;
         self.file.sync_data()?;
         self.marked_page = marked_page;
@@ -294,6 +315,7 @@ impl RedoLog {
 pub(crate) struct Contents {
     image: Vec<u8>,
     generation: u64,
+    salt: u32,
     marked_page: u32,
     /// The first page after the last intact group.
     end_page: u32,
@@ -302,20 +324,20 @@ pub(crate) struct Contents {
 impl Contents {
     fn new(image: Vec<u8>) -> Result<Self, StoreError> {
         let damaged = |what: &str| StoreError::Damaged(format!("the redo log {what}"));
-        let front = read_group(&image, 0).and_then(|front| {
-            let (pages, rest) = front.body.split_first_chunk()?;
-            // Former versions had no mark.
-            let marked_page = rest.first_chunk().map_or(1, |page| u32::from_le_bytes(*page));
-            Some((front.generation, u32::from_le_bytes(*pages), marked_page))
+        let front = read_group(&image, 0, 0).and_then(|front| {
+            let (numbers, _) = front.body.as_chunks();
+            let number = |at: usize| numbers.get(at).map(|bytes| u32::from_le_bytes(*bytes));
+            // Former versions had no mark or no salt.
+            Some((front.generation, number(0)?, number(1).unwrap_or(1), number(2).unwrap_or(0)))
         });
-        let Some((generation, pages, marked_page)) = front else {
+        let Some((generation, pages, marked_page, salt)) = front else {
             return Err(damaged("has an unreadable first page"));
         };
         if image.len() as u64 != offset(pages) {
             return Err(damaged(&format!("has {} bytes, not {}", image.len(), offset(pages))));
         }
         let is_ours =
-            |page| read_group(&image, page).filter(|found| found.generation == generation);
+            |page| read_group(&image, page, salt).filter(|found| found.generation == generation);
         let mut end_page = 1;
         while let Some(found) = is_ours(end_page) {
             if Changes(found.body).any(|change| change.is_err()) {
@@ -337,14 +359,15 @@ impl Contents {
                 "the last sync was cut short: what it had written is dropped, nobody was told \
                  that it is on disk");
         }
-        Ok(Self { image, generation, marked_page, end_page })
+        Ok(Self { image, generation, salt, marked_page, end_page })
     }
 
     /// Returns the changes that were on disk, in order.
     pub(crate) fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         let mut page = 1;
         let groups = std::iter::from_fn(move || {
-            let found = (page < self.end_page).then(|| read_group(&self.image, page)).flatten()?;
+            let is_group = page < self.end_page;
+            let found = is_group.then(|| read_group(&self.image, page, self.salt)).flatten()?;
             page += found.pages;
             Some(found.body)
         });
@@ -360,7 +383,7 @@ struct Found<'a> {
 }
 
 /// Returns what is written at a page, if that is intact.
-fn read_group(image: &[u8], page: u32) -> Option<Found<'_>> {
+fn read_group(image: &[u8], page: u32, salt: u32) -> Option<Found<'_>> {
     let bytes = image.get(page as usize * PAGE_BYTES..)?;
     let header = bytes.get(..HEADER_BYTES)?;
     let u32_at = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|i| header[at + i]));
@@ -369,7 +392,7 @@ fn read_group(image: &[u8], page: u32) -> Option<Found<'_>> {
     }
     let len = u32_at(20) as usize;
     let body = bytes.get(HEADER_BYTES..HEADER_BYTES.checked_add(len)?)?;
-    let sum = crc32c::crc32c_append(crc32c::crc32c(&header[..24]), body);
+    let sum = checksum(salt, header, body);
     let generation = u64::from_le_bytes([8, 9, 10, 11, 12, 13, 14, 15].map(|at| header[at]));
     let pages = (HEADER_BYTES + len).div_ceil(PAGE_BYTES) as u32;
     (sum == u32_at(24)).then_some(Found { generation, pages, body })
@@ -382,15 +405,19 @@ fn torn_generation(image: &[u8], page: u32) -> Option<u64> {
 }
 
 /// Completes the header in front of a body.
-fn seal(bytes: &mut [u8], generation: u64, page: u32) {
+fn seal(bytes: &mut [u8], salt: u32, generation: u64, page: u32) {
     let (header, body) = bytes.split_at_mut(HEADER_BYTES);
     header[..8].copy_from_slice(&MAGIC);
     header[8..16].copy_from_slice(&generation.to_le_bytes());
     header[16..20].copy_from_slice(&page.to_le_bytes());
     header[20..24].copy_from_slice(&(body.len() as u32).to_le_bytes());
-    let sum = crc32c::crc32c_append(crc32c::crc32c(&header[..24]), body);
+    let sum = checksum(salt, header, body);
     header[24..28].copy_from_slice(&sum.to_le_bytes());
     header[28..].fill(0);
+}
+
+fn checksum(salt: u32, header: &[u8], body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(salt, &header[..24]), body)
 }
 
 /// The changes in the bytes of a group.
@@ -456,6 +483,7 @@ mod tests {
     use super::*;
 
     const PAGES: u32 = 16;
+    const SALT: u32 = 0x5eed_0001;
 
     fn group(changes: &[Change<'_>]) -> Group {
         let mut group = Group::default();
@@ -477,7 +505,7 @@ mod tests {
 
     /// Returns a redo log of two groups, of one page and of three.
     fn sample(dir: &Path) -> RedoLog {
-        let mut redo_log = RedoLog::create(dir, PAGES).unwrap();
+        let mut redo_log = RedoLog::create(dir, PAGES, SALT).unwrap();
         let first = [Change::Insert(b"a", b"1"), Change::Remove(b"b")];
         redo_log.append(&mut group(&first)).unwrap();
         redo_log.append(&mut group(&[Change::Insert(b"c", &[7; 10_000])])).unwrap();
@@ -509,7 +537,7 @@ mod tests {
     #[test]
     fn a_full_redo_log_and_a_large_group_have_no_room() {
         let dir = tempfile::tempdir().unwrap();
-        let mut redo_log = RedoLog::create(dir.path(), PAGES).unwrap();
+        let mut redo_log = RedoLog::create(dir.path(), PAGES, SALT).unwrap();
         let mut small = group(&[Change::Insert(b"a", b"1")]);
         for _ in 1..PAGES {
             assert!(redo_log.has_room(&small));
@@ -518,7 +546,7 @@ mod tests {
         assert!(!redo_log.has_room(&small));
         assert_eq!(read(dir.path()).unwrap().len(), PAGES as usize - 1);
         let roomy = tempfile::tempdir().unwrap();
-        let redo_log = RedoLog::create(roomy.path(), REDO_LOG_PAGES).unwrap();
+        let redo_log = RedoLog::create(roomy.path(), REDO_LOG_PAGES, SALT).unwrap();
         let value = vec![0; GROUP_BYTES_MAX / 2 - 100];
         let mut large = group(&[Change::Insert(b"a", &value), Change::Insert(b"b", &value)]);
         assert!(redo_log.has_room(&large));
@@ -558,6 +586,51 @@ mod tests {
         redo_log.mark().unwrap();
         redo_log.reset().unwrap();
         assert_eq!(read(dir.path()).unwrap(), [""; 0]);
+    }
+
+    /// Returns a value with groups in it, one at the start of each page from `pages` on, if it is
+    /// the first of the group at page 1 under the key `a`.
+    fn forged(pages: std::ops::Range<u32>, generation: u64) -> Vec<u8> {
+        let mut value = vec![7; (pages.end as usize - 1) * PAGE_BYTES];
+        let begin = PAGE_BYTES + HEADER_BYTES + CHANGE_BYTES + 1;
+        for page in pages {
+            let at = page as usize * PAGE_BYTES - begin;
+            let len = CHANGE_BYTES + 1;
+            let place = &mut value[at..at + HEADER_BYTES + len];
+            place[HEADER_BYTES..].copy_from_slice(&[REMOVE, 1, 0, 0, 0, 0, 0, 0, 0, b'x']);
+            seal(place, 0, generation, page);
+        }
+        value
+    }
+
+    #[test]
+    fn a_value_does_not_pass_for_a_group() {
+        // Behind the group of the next generation, and right at its end.
+        for first in [4, 2] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut redo_log = RedoLog::create(dir.path(), PAGES, SALT).unwrap();
+            let value = forged(first..8, redo_log.generation() + 1);
+            redo_log.append(&mut group(&[Change::Insert(b"a", &value)])).unwrap();
+            redo_log.reset().unwrap();
+            redo_log.append(&mut group(&[Change::Insert(b"b", b"1")])).unwrap();
+            assert_eq!(read(dir.path()).unwrap(), ["b=1"], "forged from page {first} on");
+        }
+    }
+
+    #[test]
+    fn files_without_a_salt_are_read_and_get_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut redo_log = RedoLog::create(dir.path(), PAGES, 0).unwrap();
+        redo_log.append(&mut group(&[Change::Insert(b"a", b"1")])).unwrap();
+        // As former versions wrote it.
+        change_file(dir.path(), |bytes| seal(&mut bytes[..HEADER_BYTES + 4], 0, 1, 0));
+        let (mut redo_log, contents) = RedoLog::open(dir.path()).unwrap().unwrap();
+        assert_eq!(contents.changes().collect::<Vec<_>>(), [Change::Insert(b"a", b"1")]);
+        redo_log.reset_with_salt(SALT).unwrap();
+        redo_log.append(&mut group(&[Change::Insert(b"b", b"1")])).unwrap();
+        let (redo_log, _) = RedoLog::open(dir.path()).unwrap().unwrap();
+        assert_eq!(redo_log.salt, SALT);
+        assert_eq!(read(dir.path()).unwrap(), ["b=1"]);
     }
 
     #[test]

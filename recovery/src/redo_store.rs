@@ -28,6 +28,8 @@ pub(crate) struct RedoStore<S> {
     dir: PathBuf,
     /// Pages of a new redo log.
     pages: u32,
+    /// Salt of a new redo log.
+    salt: u32,
     /// `None` until the first sync that could use it.
     redo_log: Option<RedoLog>,
     /// Whether the redo log's file could not be created; every sync is the store's then.
@@ -39,19 +41,25 @@ pub(crate) struct RedoStore<S> {
 }
 
 impl RedoStore<SledStore> {
-    /// Opens or creates the store in a directory, and brings it up to date with the redo log.
+    /// Opens or creates the store in a directory, and brings it up to date with the redo log,
+    /// which has this salt from then on; with 0 it keeps the one it has.
     ///
     /// # Errors
     ///
     /// As [`SledStore::open`]; also when the redo log cannot be read or is damaged.
-    pub(crate) fn open(dir: &Path) -> Result<Self, StoreError> {
-        Self::over(SledStore::open(dir)?, dir, REDO_LOG_PAGES)
+    pub(crate) fn open(dir: &Path, salt: u32) -> Result<Self, StoreError> {
+        Self::over(SledStore::open(dir)?, dir, REDO_LOG_PAGES, salt)
     }
 }
 
 impl<S: LogStore> RedoStore<S> {
     /// Puts the redo log in `dir`, of so many pages if it is new, in front of a store.
-    pub(crate) fn over(mut store: S, dir: &Path, pages: u32) -> Result<Self, StoreError> {
+    pub(crate) fn over(
+        mut store: S,
+        dir: &Path,
+        pages: u32,
+        salt: u32,
+    ) -> Result<Self, StoreError> {
         let mut redo_log = None;
         if let Some((found, contents)) = RedoLog::open(dir)? {
             for change in contents.changes() {
@@ -62,9 +70,10 @@ impl<S: LogStore> RedoStore<S> {
         // Also without a redo log: what is read back counts as being on disk from now on.
         store.sync()?;
         if let Some(found) = &mut redo_log {
-            found.reset().map_err(redo_error)?;
+            let reset = if salt == 0 { found.reset() } else { found.reset_with_salt(salt) };
+            reset.map_err(redo_error)?;
         }
-        Ok(Self::new(store, dir, pages, redo_log, None))
+        Ok(Self { salt, ..Self::new(store, dir, pages, redo_log, None) })
     }
 
     /// Like [`over`](Self::over), and refuses to go on from less than was on disk: with the redo
@@ -85,7 +94,8 @@ impl<S: LogStore> RedoStore<S> {
             if store.last_key(&[], &[u8::MAX])?.is_some() {
                 return Err(StoreError::Damaged("the redo log is missing".to_owned()));
             }
-            let redo_log = RedoLog::create(dir, pages).map_err(redo_error)?;
+            // No client's value comes here, so there is nothing to be told apart by a salt.
+            let redo_log = RedoLog::create(dir, pages, 0).map_err(redo_error)?;
             return Ok(Self::new(store, dir, pages, Some(redo_log), Some(key)));
         };
         let (found, expected) = (generation_in(&store, key)?, redo_log.generation());
@@ -116,7 +126,8 @@ impl<S: LogStore> RedoStore<S> {
         generation_key: Option<&'static [u8]>,
     ) -> Self {
         let (dir, group) = (dir.to_owned(), Group::default());
-        Self { store, dir, pages, redo_log, is_refused: false, group, generation_key }
+        let (salt, is_refused) = (0, false);
+        Self { store, dir, pages, salt, redo_log, is_refused, group, generation_key }
     }
 
     /// Whether changes wait for a sync.
@@ -176,7 +187,7 @@ impl<S: LogStore> RedoStore<S> {
     /// Returns the redo log if it has room for the group.
     fn redo_log_with_room(&mut self) -> Option<&mut RedoLog> {
         if self.redo_log.is_none() && !self.is_refused && !self.group.is_over() {
-            match RedoLog::create(&self.dir, self.pages) {
+            match RedoLog::create(&self.dir, self.pages, self.salt) {
                 Ok(redo_log) => self.redo_log = Some(redo_log),
                 Err(error) => {
                     log::warn!(error = error.to_string().as_str();
@@ -272,7 +283,7 @@ mod tests {
     use crate::memory_store::{Failure, MemoryDisk, MemoryStore};
 
     fn opened(disk: &MemoryDisk, dir: &Path) -> RedoStore<MemoryStore> {
-        RedoStore::over(disk.store(), dir, 3).unwrap()
+        RedoStore::over(disk.store(), dir, 3, 9).unwrap()
     }
 
     fn keys(store: &impl LogStore) -> Vec<(String, String)> {
@@ -328,7 +339,7 @@ mod tests {
     #[test]
     fn more_than_a_group_holds_goes_to_the_store() {
         let (disk, dir) = (MemoryDisk::default(), tempfile::tempdir().unwrap());
-        let mut store = RedoStore::over(disk.store(), dir.path(), 256).unwrap();
+        let mut store = RedoStore::over(disk.store(), dir.path(), 256, 9).unwrap();
         store.insert(b"small", b"1").unwrap();
         store.sync().unwrap();
         let value = vec![b'v'; 15_000];

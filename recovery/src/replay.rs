@@ -24,7 +24,7 @@ mod check;
 mod open;
 
 use check::Suspects;
-pub use open::open;
+pub use open::{open, open_salted};
 
 /// How a data directory is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ enum Stage {
 
 impl Replay {
     /// Begins to read a store; `mark` is what must be in it. For tests with a store in memory;
-    /// nodes call [`open`].
+    /// nodes call [`open_salted`].
     ///
     /// # Errors
     ///

@@ -188,7 +188,7 @@ fn survey(
 
 /// Opens the copy's store whatever its other files say; none if it does not open.
 fn open_store(copy: &InspectionCopy, noted: &Noted) -> Result<Option<Replay>, LogError> {
-    let store = match RedoStore::open(&copy.path().join("log")) {
+    let store = match RedoStore::open(&copy.path().join("log"), 0) {
         Ok(store) => store,
         Err(StoreError::Damaged(_)) => return Ok(None),
         Err(error) => return Err(error.into()),

@@ -41,6 +41,8 @@ pub struct LogWriter {
 pub(crate) struct Place {
     pub(crate) directory: DataDirectory,
     pub(crate) mark: MarkFile,
+    /// The redo log's salt.
+    pub(crate) salt: u32,
 }
 
 /// How much room the log's file system has.
@@ -245,7 +247,7 @@ impl LogWriter {
         let path = place.directory.log_path();
         // The old store must give up its file lock first.
         self.store = Box::new(crate::memory_store::MemoryDisk::default().store());
-        let store = Box::new(RedoStore::open(&path)?);
+        let store = Box::new(RedoStore::open(&path, place.salt)?);
         let mark = Some(Mark { end: self.synced, is_clean: false });
         let generations = Generations::read(place.directory.path())?;
         let name = place.directory.path().display().to_string();

@@ -90,7 +90,7 @@ fn after(dir: &Path, changes: &[(&str, usize)], is_marked: bool) -> Option<Promi
     let opened = match is_marked {
         true => RaftDb::open(copy.path()),
         false => SledStore::open(copy.path())
-            .and_then(|store| RedoStore::over(store, copy.path(), REDO_LOG_PAGES))
+            .and_then(|store| RedoStore::over(store, copy.path(), REDO_LOG_PAGES, 0))
             .map_err(|error| db_error(copy.path(), error))
             .and_then(|store| RaftDb::over(Box::new(store), copy.path())),
     };

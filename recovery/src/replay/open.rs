@@ -28,7 +28,17 @@ use crate::writer::Place;
 /// When another process has the directory open, when a newer version wrote it, and when the store
 /// or the notes in it are damaged.
 pub fn open(dir: &Path, mode: OpenMode) -> Result<Replay, LogError> {
-    Opening { dir, mode, name: dir.display().to_string() }.run(Policy::Refuse)
+    open_salted(dir, mode, 0)
+}
+
+/// Like [`open`], for a node, which stores what clients send: `salt` is a random number that they
+/// do not know, so that nothing they store passes for a part of the redo log.
+///
+/// # Errors
+///
+/// As [`open`].
+pub fn open_salted(dir: &Path, mode: OpenMode, salt: u32) -> Result<Replay, LogError> {
+    Opening { dir, mode, salt, name: dir.display().to_string() }.run(Policy::Refuse)
 }
 
 impl InspectionCopy {
@@ -39,7 +49,7 @@ impl InspectionCopy {
     /// As [`open`]; messages name the directory that was copied.
     pub fn open(&self) -> Result<Replay, LogError> {
         let name = self.source().display().to_string();
-        Opening { dir: self.path(), mode: OpenMode::Existing, name }.run(Policy::Survey)
+        Opening { dir: self.path(), mode: OpenMode::Existing, salt: 0, name }.run(Policy::Survey)
     }
 
     /// Reads the copy from end to end, every record and every entry of Raft's log included, and
@@ -117,6 +127,8 @@ impl InspectionCopy {
 struct Opening<'a> {
     dir: &'a Path,
     mode: OpenMode,
+    /// The redo log's salt; 0 keeps the one it has.
+    salt: u32,
     /// The directory as messages name it.
     name: String,
 }
@@ -145,7 +157,7 @@ impl Opening<'_> {
         mark_file.has_generations = generations.is_some();
         let noted = Noted { mark: Some(mark), generations };
         let mut replay = Replay::start_with(Box::new(store), self.name, noted, policy)?;
-        replay.place = Some(Place { directory, mark: mark_file });
+        replay.place = Some(Place { directory, mark: mark_file, salt: self.salt });
         Ok(replay)
     }
 
@@ -187,7 +199,7 @@ impl Opening<'_> {
     }
 
     fn open_store(&self, directory: &DataDirectory) -> Result<RedoStore<SledStore>, LogError> {
-        RedoStore::open(&directory.log_path()).map_err(|error| match error {
+        RedoStore::open(&directory.log_path(), self.salt).map_err(|error| match error {
             StoreError::Damaged(reason) => self.damaged(DamageKind::Store, &reason),
             StoreError::Busy(_) => LogError::InUse { dir: self.name.clone().into() },
             other => other.into(),
