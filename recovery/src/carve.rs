@@ -80,14 +80,14 @@ impl Carved {
             // Pieces that begin in the last stretch are seen whole in the next window.
             let limit = if is_last { filled } else { filled - PIECE_BYTES_MAX };
             let mut at = 0;
-            while let Some(found) = find_magic(&window[at..filled]) {
+            while let Some(found) =
+                find_magic(&window[at..filled]).filter(|found| at + found < limit)
+            {
                 at += found;
-                if at >= limit {
-                    break;
-                }
                 at += self.take(index, base + at as u64, &window[at..filled])?;
             }
-            base += limit as u64;
+            // Not back into a piece: what its values hold is no piece, whatever it looks like.
+            base += at.max(limit) as u64;
             progress(base);
         }
         Ok(())
@@ -150,6 +150,29 @@ impl Carved {
         number: u32,
     ) -> Option<Frame> {
         self.newest(self.chunks.get(&(partition, generation, number))?)
+    }
+
+    /// Returns whether all chunks of a snapshot are there.
+    pub(crate) fn has_chunks_of(&self, commit: &SnapshotCommit) -> bool {
+        let chunk = |number| self.chunk(commit.partition, commit.generation, number);
+        let counts = (0..commit.chunks).map(|number| chunk(number).map(|chunk| chunk.header.count));
+        let records: Option<u64> = counts.map(|count| count.map(u64::from)).sum();
+        records == Some(commit.records)
+    }
+
+    /// Returns when the newest of the frames up to each sequence was written, in order.
+    pub(crate) fn newest_frames(&self) -> Vec<(SequenceNumber, UnixMillis)> {
+        let mut newest = UnixMillis(0);
+        let frames = self.frames.iter().map(|(first, found)| {
+            newest = found
+                .iter()
+                .map(|piece| piece.header.written)
+                .max()
+                .max(Some(newest))
+                .unwrap_or_default();
+            (*first, newest)
+        });
+        frames.collect()
     }
 
     /// Puts the newest whole frame together from pieces that share a place.

@@ -34,6 +34,13 @@ pub(crate) struct Noted {
     pub(crate) generations: Option<Generations>,
 }
 
+impl Noted {
+    /// Returns whether a partition had a snapshot.
+    pub(crate) fn has(&self, partition: PartitionId) -> bool {
+        self.generations.as_ref().is_some_and(|generations| generations.of(partition) > 0)
+    }
+}
+
 impl Generations {
     /// Returns those of the committed snapshots.
     pub(crate) fn committed(extent: &Extent) -> Self {

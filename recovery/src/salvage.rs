@@ -1,8 +1,9 @@
 //! Repair: a new data directory from everything intact in a damaged one.
 //!
 //! What the store still gives counts first, as it knows what was removed or written anew. What it
-//! does not give is searched for in its raw files. Sequence numbers stay as they were; where
-//! records are missing, a note in the new log says so, and a node starts with a warning.
+//! does not give, or gives as it was earlier, is searched for in its raw files. Sequence numbers
+//! stay as they were; where records are missing, a note in the new log says so, and a node starts
+//! with a warning.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub struct RepairReport {
     pub carved_frames: u64,
     /// Snapshots saved whole.
     pub snapshots: u64,
-    /// Partitions whose snapshot is saved in part or not at all, in words.
+    /// Partitions whose snapshot is saved in part, as it was earlier, or not at all, in words.
     pub damaged_snapshots: Vec<String>,
     /// Records that are lost: first and one after the last.
     pub lost: Vec<(SequenceNumber, SequenceNumber)>,
@@ -53,6 +54,11 @@ impl RepairReport {
         self.source.as_ref().is_none_or(|source| {
             source.damages.iter().any(|damage| damage.kind == DamageKind::Store)
         })
+    }
+
+    /// Returns whether nothing was lost.
+    pub fn is_whole(&self) -> bool {
+        self.lost.is_empty() && self.damaged_snapshots.is_empty() && self.unreadable_frames == 0
     }
 
     fn source_has_damaged(&self, wanted: PartitionId) -> bool {
@@ -238,13 +244,14 @@ impl Repair {
             _ => self.carved.trimmed,
         };
         self.writer.restore_start(trimmed);
-        let damaged = self.damaged_partitions();
-        let commits = self.choose_commits(replay.as_ref(), &damaged);
+        let stored = replay.as_ref().map_or(Vec::new(), Replay::commits);
+        let damaged = self.damaged_partitions(&stored, trimmed, noted);
+        let commits = self.choose_commits(&stored, &damaged);
         let cut = commits.iter().map(|commit| commit.cut).max().unwrap_or_default();
         for partition in damaged.iter() {
             match commits.iter().find(|commit| commit.partition == partition) {
-                Some(commit) => self.carve_snapshot(commit)?,
-                None if self.report.source_has_damaged(partition) => {
+                Some(commit) => self.carve_snapshot(commit, trimmed, noted)?,
+                None if self.report.source_has_damaged(partition) || noted.has(partition) => {
                     let text = format!("partition {partition}: its snapshot is lost");
                     self.report.damaged_snapshots.push(text);
                 }
@@ -294,36 +301,65 @@ impl Repair {
         Ok(self.report)
     }
 
-    /// Returns the snapshots that count: the store's, and for damaged ones the newest found.
+    /// Returns the snapshots that count: the store's, and for damaged ones the newest whose chunks
+    /// are all in the raw files; if there is none, the newest.
     fn choose_commits(
         &self,
-        replay: Option<&Replay>,
+        stored: &[SnapshotCommit],
         damaged: &PartitionSet,
     ) -> Vec<SnapshotCommit> {
-        let mut chosen: Vec<SnapshotCommit> = replay.map_or(Vec::new(), Replay::commits);
-        for (&(partition, _), commit) in self.carved.commits.iter().rev() {
-            // In reverse order a partition's newest generation comes first.
-            let is_known = chosen.iter().any(|known| known.partition == partition);
-            if damaged.contains(partition) && !is_known {
-                chosen.push(*commit);
-            }
+        let newest_frames = self.carved.newest_frames();
+        // A crash had undone a snapshot if records before its cut were written after it.
+        let is_undone = |commit: &SnapshotCommit| {
+            let before = newest_frames.partition_point(|(first, _)| *first < commit.cut);
+            newest_frames[..before].last().is_some_and(|(_, newest)| *newest > commit.written)
+        };
+        let mut chosen: Vec<SnapshotCommit> =
+            stored.iter().filter(|commit| !damaged.contains(commit.partition)).copied().collect();
+        for partition in damaged.iter() {
+            let range = (partition, 0)..=(partition, u64::MAX);
+            let carved = self.carved.commits.range(range).map(|(_, commit)| *commit);
+            let stored = stored.iter().filter(|commit| commit.partition == partition).copied();
+            let mut found: Vec<SnapshotCommit> = carved.chain(stored).collect();
+            found.sort_by_key(|commit| (is_undone(commit), std::cmp::Reverse(commit.generation)));
+            let whole = found.iter().find(|commit| self.carved.has_chunks_of(commit));
+            chosen.extend(whole.or(found.first()));
         }
         chosen
     }
 
     /// Returns the partitions whose snapshot the store does not give: all, if it gave up.
-    fn damaged_partitions(&self) -> PartitionSet {
+    fn damaged_partitions(
+        &self,
+        stored: &[SnapshotCommit],
+        trimmed: SequenceNumber,
+        noted: &Noted,
+    ) -> PartitionSet {
         let mut damaged = PartitionSet::default();
         for partition in (0..PARTITIONS as u16).map(PartitionId) {
             if self.report.source_gave_up() || self.report.source_has_damaged(partition) {
                 damaged.insert(partition);
             }
         }
+        if noted.generations.is_none() {
+            // An earlier version: only the raw files may tell that a snapshot is an older one.
+            let newer = self.carved.commits.values().filter(|commit| commit.cut <= trimmed);
+            let is_newer = |commit: &&SnapshotCommit| {
+                let same = |of: &&SnapshotCommit| of.partition == commit.partition;
+                stored.iter().find(same).is_some_and(|of| of.generation < commit.generation)
+            };
+            newer.filter(is_newer).for_each(|commit| damaged.insert(commit.partition));
+        }
         damaged
     }
 
     /// Saves what the raw files hold of a snapshot that the store does not give whole.
-    fn carve_snapshot(&mut self, commit: &SnapshotCommit) -> Result<(), LogError> {
+    fn carve_snapshot(
+        &mut self,
+        commit: &SnapshotCommit,
+        trimmed: SequenceNumber,
+        noted: &Noted,
+    ) -> Result<(), LogError> {
         let partition = commit.partition;
         let mut missing = 0;
         for number in 0..commit.chunks {
@@ -333,11 +369,14 @@ impl Repair {
             }
         }
         self.writer.commit_snapshot_at(partition, commit.epoch, commit.cut, commit.written)?;
-        if missing == 0 {
-            self.report.snapshots += 1;
-        } else {
+        if missing > 0 {
             let text = format!("partition {partition}: {missing} of {} chunks", commit.chunks);
             self.report.damaged_snapshots.push(format!("{text} are lost"));
+        } else if let Some(certainty) = newer_lost(commit, trimmed, noted) {
+            let text = format!("partition {partition}: its snapshot is of record {}", commit.cut);
+            self.report.damaged_snapshots.push(format!("{text}, and a newer one {certainty} lost"));
+        } else {
+            self.report.snapshots += 1;
         }
         Ok(())
     }
@@ -419,6 +458,19 @@ impl Repair {
             }
         }
         Ok(())
+    }
+}
+
+/// Says whether there was a newer snapshot than this one, if so or if nobody knows.
+fn newer_lost(
+    commit: &SnapshotCommit,
+    trimmed: SequenceNumber,
+    noted: &Noted,
+) -> Option<&'static str> {
+    match &noted.generations {
+        Some(noted) => (commit.generation < noted.of(commit.partition)).then_some("is"),
+        // An earlier version: records may be removed that a newer one had.
+        None => (commit.cut < trimmed).then_some("may be"),
     }
 }
 

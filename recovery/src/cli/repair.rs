@@ -70,7 +70,7 @@ pub(super) fn run(
     })?;
     let written = print(session.format, output, &report, out)
         .context("the repair is done, but its report cannot be printed");
-    ended(written, if is_whole(&report) { Outcome::Clean } else { Outcome::Damaged })
+    ended(written, if report.is_whole() { Outcome::Clean } else { Outcome::Damaged })
 }
 
 fn print(
@@ -79,7 +79,7 @@ fn print(
     report: &RepairReport,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let is_whole = is_whole(report);
+    let is_whole = report.is_whole();
     match format {
         Format::Json => {
             let mut object = json!(report);
@@ -94,10 +94,6 @@ fn print(
         }
     }
     Ok(out.flush()?)
-}
-
-fn is_whole(report: &RepairReport) -> bool {
-    report.lost.is_empty() && report.damaged_snapshots.is_empty() && report.unreadable_frames == 0
 }
 
 fn print_text(report: &RepairReport, out: &mut dyn Write) -> anyhow::Result<()> {

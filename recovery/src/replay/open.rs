@@ -240,7 +240,7 @@ mod tests {
     use crate::record::{Epoch, Operation, PartitionId, Record, StoredValue, UnixMillis};
     use crate::store::Entry;
     use crate::writer::{LogWriter, TrimProgress};
-    use crate::{FrameBuilder, Replay};
+    use crate::{FrameBuilder, Replay, repair};
 
     const PARTITION: PartitionId = PartitionId(5);
 
@@ -287,10 +287,32 @@ mod tests {
         found
     }
 
+    /// Repairs a log; returns the cut of the partition then, and what snapshots are lost.
+    fn repaired(dir: &Path) -> (SequenceNumber, Vec<String>) {
+        let output = tempfile::tempdir().unwrap();
+        let report = repair(dir, output.path(), UnixMillis(9), &mut |_, _, _| ()).unwrap();
+        let replay = open(output.path(), OpenMode::Existing).unwrap();
+        (replay.cuts()[usize::from(PARTITION.0)], report.damaged_snapshots)
+    }
+
+    /// Flips a bit of all copies of a value in the files of a folder.
+    fn flip_everywhere(folder: &Path, value: &[u8]) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let Ok(mut bytes) = std::fs::read(&path) else { continue };
+            for at in 0..bytes.len().saturating_sub(value.len()) {
+                if bytes[at..].starts_with(value) {
+                    bytes[at + value.len() - 1] ^= 1;
+                }
+            }
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+
     #[test]
     fn a_snapshot_that_is_older_than_one_that_was_on_disk_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        compact(dir.path(), 1);
+        let older_cut = compact(dir.path(), 1);
         let older = exchange_snapshot(dir.path(), &[]);
         let cut = compact(dir.path(), 2);
         let newer = exchange_snapshot(dir.path(), &older);
@@ -299,8 +321,18 @@ mod tests {
         assert_eq!(damage.kind, DamageKind::Snapshot { partition: PARTITION, cut });
         let report = InspectionCopy::new(dir.path(), |_, _| ()).unwrap().verify(|_| ()).unwrap();
         assert_eq!(report.damages, [*damage]);
+        assert_eq!(repaired(dir.path()), (cut, vec![]), "the raw files have the newer one");
+        let (file, away) = (dir.path().join("generations"), dir.path().join("away"));
+        std::fs::rename(&file, &away).unwrap();
+        assert_eq!(repaired(dir.path()), (cut, vec![]), "also in a log of an earlier version");
+        std::fs::rename(&away, &file).unwrap();
         exchange_snapshot(dir.path(), &newer);
         read(open(dir.path(), OpenMode::Existing).unwrap()).unwrap();
+        // With the newer one in no file, the older one is what there is.
+        exchange_snapshot(dir.path(), &older);
+        flip_everywhere(&dir.path().join("log"), &newer[0].1);
+        let lost = format!("its snapshot is of record {older_cut}, and a newer one is lost");
+        assert_eq!(repaired(dir.path()), (older_cut, vec![format!("partition 5: {lost}")]));
     }
 
     #[test]
