@@ -24,6 +24,13 @@ struct Sample {
 }
 
 impl Sample {
+    /// Returns a log without records.
+    fn empty() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        recover(open(dir.path(), OpenMode::Create).unwrap()).unwrap().0.close().unwrap();
+        Self { dir, seeds: Vec::new(), state: Keyspace::default(), _open: None }
+    }
+
     /// Returns a log that was closed in order.
     fn closed() -> Self {
         let mut sample = Self::left_open();
@@ -198,7 +205,15 @@ fn missing_files_are_refused_and_repaired() {
     for name in ["FORMAT", "mark", "log/db", "log/conf"] {
         let copy = sample.copy();
         fs::remove_file(copy.path().join(name)).unwrap();
-        sample.check(copy.path(), &format!("no {name}"));
+        let starts = sample.check(copy.path(), &format!("no {name}"));
+        assert_eq!(starts, name == "log/conf", "no {name}");
+    }
+    // Without a FORMAT file an empty log is one whose creation was cut short.
+    let empty = Sample::empty();
+    for names in [["FORMAT", "mark"].as_slice(), &["FORMAT"]] {
+        let copy = empty.copy();
+        names.iter().for_each(|name| fs::remove_file(copy.path().join(name)).unwrap());
+        assert!(empty.check(copy.path(), &format!("empty, without {names:?}")));
     }
 }
 

@@ -168,13 +168,16 @@ impl Opening<'_> {
                 Err(LogError::NewerFormat { what, found })
             }
             Format::Version(found) if found == FORMAT_VERSION.into() => Ok(()),
-            Format::Missing if self.mode == OpenMode::Create => Ok(()),
-            Format::Missing if !directory.log_path().exists() => {
+            Format::Missing
+                if self.mode == OpenMode::Existing && !directory.log_path().exists() =>
+            {
                 let reason = "it has neither a log nor a FORMAT file".to_owned();
                 Err(LogError::NotALog { dir: self.name.clone().into(), reason })
             }
-            Format::Version(_) | Format::Missing | Format::Unreadable => {
-                Err(self.damaged(DamageKind::Note, "its FORMAT file is missing or unreadable"))
+            // What else is there tells a creation that was cut short from a lost file.
+            Format::Missing => Ok(()),
+            Format::Version(_) | Format::Unreadable => {
+                Err(self.damaged(DamageKind::Note, "its FORMAT file is unreadable"))
             }
         }
     }
