@@ -319,6 +319,8 @@ pub(crate) struct Contents {
     marked_page: u32,
     /// The first page after the last intact group.
     end_page: u32,
+    /// Whether a group was torn there, and is left out.
+    is_torn: bool,
 }
 
 impl Contents {
@@ -354,12 +356,15 @@ impl Contents {
                 "is unreadable from page {end_page} on, and was on disk up to page {last}"
             )));
         }
-        if torn_generation(&image, end_page) == Some(generation) {
-            log::warn!(page = end_page;
-                "the last sync was cut short: what it had written is dropped, nobody was told \
-                 that it is on disk");
-        }
-        Ok(Self { image, generation, salt, marked_page, end_page })
+        let is_torn = torn_generation(&image, end_page) == Some(generation);
+        Ok(Self { image, generation, salt, marked_page, end_page, is_torn })
+    }
+
+    /// Says what was left out although the redo log counts as intact, if anything.
+    pub(crate) fn warning(&self) -> Option<String> {
+        let text = "the last sync was cut short: what it had written is dropped, nobody was told \
+                    that it is on disk";
+        self.is_torn.then(|| format!("{text} (redo log, page {})", self.end_page))
     }
 
     /// Returns the changes that were on disk, in order.

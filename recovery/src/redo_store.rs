@@ -36,6 +36,8 @@ pub(crate) struct RedoStore<S> {
     is_refused: bool,
     /// Changes since the last sync; held back from the store while the redo log is not empty.
     group: Group,
+    /// What was left out at the opening although all counts as intact, in words.
+    warning: Option<String>,
     /// Where the store has the redo log's generation, if it does.
     generation_key: Option<&'static [u8]>,
 }
@@ -60,8 +62,9 @@ impl<S: LogStore> RedoStore<S> {
         pages: u32,
         salt: u32,
     ) -> Result<Self, StoreError> {
-        let mut redo_log = None;
+        let (mut redo_log, mut warning) = (None, None);
         if let Some((found, contents)) = RedoLog::open(dir)? {
+            warning = contents.warning();
             for change in contents.changes() {
                 apply(&mut store, change)?;
             }
@@ -73,7 +76,7 @@ impl<S: LogStore> RedoStore<S> {
             let reset = if salt == 0 { found.reset() } else { found.reset_with_salt(salt) };
             reset.map_err(redo_error)?;
         }
-        Ok(Self { salt, ..Self::new(store, dir, pages, redo_log, None) })
+        Ok(Self { salt, warning, ..Self::new(store, dir, pages, redo_log, None) })
     }
 
     /// Like [`over`](Self::over), and refuses to go on from less than was on disk: with the redo
@@ -101,6 +104,9 @@ impl<S: LogStore> RedoStore<S> {
         let (found, expected) = (generation_in(&store, key)?, redo_log.generation());
         let is_empty = redo_log.is_empty();
         let mut opened = Self::new(store, dir, pages, Some(redo_log), Some(key));
+        if let Some(warning) = contents.warning() {
+            log::warn!(reason = warning.as_str(); "a write was cut short");
+        }
         if found == expected + 1 {
             // It was cut short when the store had all and the redo log was to begin anew.
             opened.settle(found)?;
@@ -126,8 +132,13 @@ impl<S: LogStore> RedoStore<S> {
         generation_key: Option<&'static [u8]>,
     ) -> Self {
         let (dir, group) = (dir.to_owned(), Group::default());
-        let (salt, is_refused) = (0, false);
-        Self { store, dir, pages, salt, redo_log, is_refused, group, generation_key }
+        let (salt, is_refused, warning) = (0, false, None);
+        Self { store, dir, pages, salt, redo_log, is_refused, group, warning, generation_key }
+    }
+
+    /// Says what was left out at the opening although all counts as intact, if anything.
+    pub(crate) fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// Whether changes wait for a sync.

@@ -216,6 +216,11 @@ impl Replay {
             .collect()
     }
 
+    /// Notes what was left out although the log counts as intact.
+    pub(crate) fn warn(&mut self, warning: Option<String>) {
+        self.report.warnings.extend(warning);
+    }
+
     pub(crate) fn commits(&self) -> Vec<SnapshotCommit> {
         self.commits.iter().flatten().copied().collect()
     }
@@ -268,7 +273,12 @@ impl Replay {
     pub fn finish(mut self) -> Result<(LogWriter, VerifyReport), LogError> {
         let place = self.place.take();
         let (store, extent, report) = self.into_parts()?;
-        Ok((LogWriter::new(store, place, extent), report))
+        let mut writer = LogWriter::new(store, place, extent);
+        // From now on a crash may come. The log is unharmed where that cannot be noted.
+        if let Err(error) = writer.write_mark() {
+            log::warn!(error = error.to_string().as_str(); "durable mark not written");
+        }
+        Ok((writer, report))
     }
 
     pub(crate) fn into_parts(

@@ -200,8 +200,12 @@ fn open_store(copy: &InspectionCopy, noted: &Noted) -> Result<Option<Replay>, Lo
         Err(error) => return Err(error.into()),
     };
     let name = copy.source().display().to_string();
+    let warning = store.warning().map(str::to_owned);
     match Replay::survey_noted(Box::new(store), name, noted.clone()) {
-        Ok(replay) => Ok(Some(replay)),
+        Ok(mut replay) => {
+            replay.warn(warning);
+            Ok(Some(replay))
+        }
         Err(LogError::Damaged(_)) => Ok(None),
         Err(error) => Err(error),
     }

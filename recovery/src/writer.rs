@@ -247,15 +247,21 @@ impl LogWriter {
         let path = place.directory.log_path();
         // The old store must give up its file lock first.
         self.store = Box::new(crate::memory_store::MemoryDisk::default().store());
-        let store = Box::new(RedoStore::open(&path, place.salt)?);
+        let store = RedoStore::open(&path, place.salt)?;
+        let warning = store.warning().map(str::to_owned);
         let mark = Some(Mark { end: self.synced, is_clean: false });
         let generations = Generations::read(place.directory.path())?;
         let name = place.directory.path().display().to_string();
-        let mut replay = Replay::start_noted(store, name, Noted { mark, generations })?;
+        let noted = Noted { mark, generations };
+        let mut replay = Replay::start_noted(Box::new(store), name, noted)?;
+        replay.warn(warning);
         for block in &mut replay {
             block?;
         }
-        let (store, mut extent, _) = replay.into_parts()?;
+        let (store, mut extent, report) = replay.into_parts()?;
+        for warning in &report.warnings {
+            log::warn!(reason = warning.as_str(); "log healed without its end");
+        }
         self.store = store;
         let lost = (extent.next < self.extent.next).then_some((extent.next, self.extent.next));
         extent.next_generation = extent.next_generation.max(self.extent.next_generation);

@@ -217,6 +217,34 @@ fn missing_files_are_refused_and_repaired() {
     }
 }
 
+#[test]
+fn a_dropped_last_sync_is_a_warning_and_a_kill_is_no_clean_shutdown() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _, state) = recover(open(dir.path(), OpenMode::Create).unwrap()).unwrap();
+    let mut model = Model::new(log, state);
+    for seed in 0..5 {
+        model.run(&Step::Append(vec![seed])).unwrap();
+        model.run(&Step::Sync).unwrap();
+    }
+    let verify = |dir: &Path| InspectionCopy::new(dir, |_, _| ()).unwrap().verify(|_| ()).unwrap();
+    // As after a kill before the next tick writes the mark.
+    let copy = copy_of(dir.path());
+    let report = verify(copy.path());
+    assert!(report.is_intact() && report.warnings.is_empty() && !report.is_clean_shutdown);
+    assert_eq!(report.records, 5);
+    let redo = copy.path().join("log/redo");
+    let mut bytes = fs::read(&redo).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last] ^= 1;
+    fs::write(&redo, bytes).unwrap();
+    let report = verify(copy.path());
+    assert!(report.is_intact() && report.records == 4, "{report:?}");
+    assert!(report.warnings[0].contains("the last sync was cut short"), "{:?}", report.warnings);
+    let found = recover(open(copy.path(), OpenMode::Existing).unwrap()).unwrap().1;
+    assert_eq!(found.warnings, report.warnings);
+    assert_eq!(found.warnings.len(), 1);
+}
+
 /// Makes a log that was compacted and went on.
 fn compacted(dir: &Path) -> Keyspace {
     let (log, _, state) = recover(open(dir, OpenMode::Create).unwrap()).unwrap();

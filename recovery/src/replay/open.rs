@@ -156,7 +156,9 @@ impl Opening<'_> {
         let generations = self.read_generations(&directory, mark_file.has_generations)?;
         mark_file.has_generations = generations.is_some();
         let noted = Noted { mark: Some(mark), generations };
+        let warning = store.warning().map(str::to_owned);
         let mut replay = Replay::start_with(Box::new(store), self.name, noted, policy)?;
+        replay.warn(warning);
         replay.place = Some(Place { directory, mark: mark_file, salt: self.salt });
         Ok(replay)
     }
