@@ -26,24 +26,37 @@ const WINDOW_BYTES: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Carved {
     files: Vec<PathBuf>,
-    /// Pieces of frames of records, by their first sequence.
-    frames: BTreeMap<SequenceNumber, Vec<Found>>,
-    /// Pieces of chunks, by partition, generation and number.
-    chunks: BTreeMap<(PartitionId, u64, u32), Vec<Found>>,
+    /// Pieces of frames of records, by their place.
+    frames: Vec<Found>,
+    /// Pieces of chunks, by their place.
+    chunks: Vec<Found>,
     /// Commits, by partition and generation.
     pub(crate) commits: BTreeMap<(PartitionId, u64), SnapshotCommit>,
     /// The highest trim point noted.
     pub(crate) trimmed: SequenceNumber,
 }
 
-/// Where a piece lies.
+/// The frame that a piece belongs to: for a chunk its partition, generation and number, for a
+/// frame of records its first sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    first: u64,
+    chunk: u32,
+    partition: Option<PartitionId>,
+}
+
+/// Where a piece lies. There are as many as pieces in the files, so it is small.
 #[derive(Clone, Copy, Debug)]
 struct Found {
-    header: FrameHeader,
-    file: usize,
+    place: Place,
+    written: UnixMillis,
     offset: u64,
-    len: usize,
+    piece: u32,
+    file: u16,
+    len: u16,
 }
+
+const _: () = assert!(size_of::<Found>() <= 40 && PIECE_BYTES_MAX <= u16::MAX as usize);
 
 impl Carved {
     /// Searches the files of a data directory's store, which are only read.
@@ -60,6 +73,8 @@ impl Carved {
             carved.search_file(len, |bytes| progress(done + bytes, total))?;
             done += len;
         }
+        carved.frames.sort_unstable_by_key(|piece| piece.place);
+        carved.chunks.sort_unstable_by_key(|piece| piece.place);
         Ok(carved)
     }
 
@@ -106,15 +121,12 @@ impl Carved {
         };
         let header = piece.header;
         let len = HEADER_BYTES + piece.body.len();
-        let found = Found { header, file, offset, len };
-        match (header.kind, header.partition) {
-            (FrameKind::Records, _) => {
-                self.frames.entry(SequenceNumber(header.first)).or_default().push(found);
-            }
-            (FrameKind::SnapshotChunk, Some(partition)) => {
-                let place = (partition, header.first, header.chunk);
-                self.chunks.entry(place).or_default().push(found);
-            }
+        let FrameHeader { first, chunk, partition, written, piece, .. } = header;
+        let place = Place { first, chunk, partition };
+        let found = Found { place, written, offset, piece, file: file as u16, len: len as u16 };
+        match (header.kind, partition) {
+            (FrameKind::Records, None) => self.frames.push(found),
+            (FrameKind::SnapshotChunk, Some(_)) => self.chunks.push(found),
             (FrameKind::SnapshotCommit, Some(partition)) => {
                 if let Ok(commit) = SnapshotCommit::decode(&bytes[..len]) {
                     self.commits.insert((partition, header.first), commit);
@@ -125,21 +137,22 @@ impl Carved {
                     self.trimmed = self.trimmed.max(end);
                 }
             }
-            (FrameKind::Gap | FrameKind::SnapshotChunk | FrameKind::SnapshotCommit, _) => {}
+            _ => {}
         }
         Ok(len)
     }
 
     /// Returns the first sequence of the next frame at or after one.
     pub(crate) fn next_frame(&self, from: SequenceNumber) -> Option<SequenceNumber> {
-        self.frames.range(from..).next().map(|(first, _)| *first)
+        let next = self.frames.partition_point(|found| found.place.first < from.0);
+        self.frames.get(next).map(|found| SequenceNumber(found.place.first))
     }
 
     /// Returns the newest whole frame that begins with this record and was not written before a
     /// time: sequences that a crash had undone were given anew, and the older ones do not count.
     pub(crate) fn frame(&self, first: SequenceNumber, since: UnixMillis) -> Option<Frame> {
-        let found = self.frames.get(&first)?;
-        self.newest(found).filter(|frame| frame.header.written >= since)
+        let place = Place { first: first.0, chunk: 0, partition: None };
+        self.newest(at(&self.frames, place)).filter(|frame| frame.header.written >= since)
     }
 
     /// Returns a chunk.
@@ -149,7 +162,8 @@ impl Carved {
         generation: u64,
         number: u32,
     ) -> Option<Frame> {
-        self.newest(self.chunks.get(&(partition, generation, number))?)
+        let place = Place { first: generation, chunk: number, partition: Some(partition) };
+        self.newest(at(&self.chunks, place))
     }
 
     /// Returns whether all chunks of a snapshot are there.
@@ -163,32 +177,30 @@ impl Carved {
     /// Returns when the newest of the frames up to each sequence was written, in order.
     pub(crate) fn newest_frames(&self) -> Vec<(SequenceNumber, UnixMillis)> {
         let mut newest = UnixMillis(0);
-        let frames = self.frames.iter().map(|(first, found)| {
-            newest = found
-                .iter()
-                .map(|piece| piece.header.written)
-                .max()
-                .max(Some(newest))
-                .unwrap_or_default();
-            (*first, newest)
+        let frames = self.frames.iter().map(|found| {
+            newest = newest.max(found.written);
+            (SequenceNumber(found.place.first), newest)
         });
         frames.collect()
     }
 
     /// Puts the newest whole frame together from pieces that share a place.
     fn newest(&self, found: &[Found]) -> Option<Frame> {
-        let mut firsts: Vec<_> = found.iter().filter(|piece| piece.header.piece == 0).collect();
-        firsts.sort_by_key(|piece| std::cmp::Reverse(piece.header.written));
+        let mut firsts: Vec<_> = found.iter().filter(|found| found.piece == 0).collect();
+        firsts.sort_by_key(|piece| std::cmp::Reverse(piece.written));
         firsts.into_iter().find_map(|first| self.assemble(first, found))
     }
 
     fn assemble(&self, first: &Found, found: &[Found]) -> Option<Frame> {
-        let mut assembler = FrameAssembler::new(first.header, self.read(first)?);
-        for number in 1..first.header.pieces {
-            let wanted = FrameHeader { piece: number, ..first.header };
-            let piece = found.iter().find(|piece| piece.header == wanted)?;
-            let bytes = self.read(piece)?;
-            if !assembler.push(&decode_piece(&bytes).ok()?) {
+        let bytes = self.read(first)?;
+        let header = decode_piece(&bytes).ok()?.header;
+        let mut assembler = FrameAssembler::new(header, bytes);
+        for number in 1..header.pieces {
+            let is_next = |found: &&Found| (found.piece, found.written) == (number, header.written);
+            let mut pieces = found.iter().filter(is_next).filter_map(|found| self.read(found));
+            let mut push =
+                |bytes: Vec<u8>| decode_piece(&bytes).is_ok_and(|piece| assembler.push(&piece));
+            if !pieces.any(&mut push) {
                 return None;
             }
         }
@@ -196,10 +208,20 @@ impl Carved {
     }
 
     fn read(&self, found: &Found) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; found.len];
-        File::open(&self.files[found.file]).ok()?.read_exact_at(&mut bytes, found.offset).ok()?;
+        let mut bytes = vec![0; found.len.into()];
+        File::open(&self.files[usize::from(found.file)])
+            .ok()?
+            .read_exact_at(&mut bytes, found.offset)
+            .ok()?;
         Some(bytes)
     }
+}
+
+/// Returns the pieces of one place among those that are sorted by it.
+fn at(sorted: &[Found], place: Place) -> &[Found] {
+    let begin = sorted.partition_point(|found| found.place < place);
+    let count = sorted[begin..].partition_point(|found| found.place == place);
+    &sorted[begin..begin + count]
 }
 
 fn find_magic(bytes: &[u8]) -> Option<usize> {

@@ -110,7 +110,8 @@ pub struct Replay {
 enum Policy {
     /// Stop with an error, as a node does.
     Refuse,
-    /// Note it and go on, as `verify` and `repair` do.
+    /// Note it and go on, as `verify` and `repair` do. No writer goes on from there, so that what
+    /// only that one needs is not kept, as it grows with the log.
     Survey,
 }
 
@@ -285,6 +286,7 @@ impl Replay {
         mut self,
     ) -> Result<(Box<dyn LogStore>, Extent, VerifyReport), LogError> {
         assert!(matches!(self.stage, Stage::Done), "the log must be read before it is written");
+        assert!(self.policy == Policy::Refuse, "a survey keeps too little to go on with");
         let dir = self.dir.clone();
         if self.is_refused && self.report.damages.is_empty() {
             return Err(LogError::Store(format!("reading the log in {dir} ended with an error")));

@@ -312,6 +312,9 @@ impl Repair {
         stored: &[SnapshotCommit],
         damaged: &PartitionSet,
     ) -> Vec<SnapshotCommit> {
+        if damaged.iter().next().is_none() {
+            return stored.to_vec();
+        }
         let newest_frames = self.carved.newest_frames();
         // A crash had undone a snapshot if records before its cut were written after it.
         let is_undone = |commit: &SnapshotCommit| {

@@ -47,7 +47,7 @@ impl Replay {
         };
         let commit = self.commits[usize::from(partition.0)];
         let Some(commit) = commit.filter(|commit| commit.generation == generation) else {
-            self.strays.push(scanned.place);
+            self.stray(scanned.place);
             self.extent.next_generation = self.extent.next_generation.max(generation + 1);
             return Ok(None);
         };
@@ -141,12 +141,15 @@ impl Replay {
         if span.end() <= self.extent.trimmed {
             // A removal was cut short.
             self.suspects = None;
-            self.strays.push(scanned.place);
+            self.stray(scanned.place);
             return Ok(None);
         }
         self.check_sequence(&span)?;
         self.extent.next = span.end();
         self.extent.frame_bytes += span.stored_bytes;
+        if self.policy == Policy::Survey {
+            self.extent.frames.clear();
+        }
         self.extent.frames.push_back(span);
         self.report.frames += 1;
         self.report.records += u64::from(span.count);
@@ -155,6 +158,13 @@ impl Replay {
         let (from, to) = self.report.written.unwrap_or((written, written));
         self.report.written = Some((from.min(written), to.max(written)));
         Ok(Some(Block::new(BlockKind::Frame { first }, frame)))
+    }
+
+    /// Remembers what is stored and must go when the log is opened for writing.
+    fn stray(&mut self, place: Vec<u8>) {
+        if self.policy == Policy::Refuse {
+            self.strays.push(place);
+        }
     }
 
     /// Remembers a damaged frame until it is clear whether another follows.
@@ -217,7 +227,7 @@ impl Replay {
                     "the last frame, from record {first} on, was torn by a crash and is dropped: \
                      {reason}"
                 ));
-                self.strays.push(place);
+                self.stray(place);
                 return Ok(());
             }
             let end = known.max(last.plus(1));
@@ -302,5 +312,38 @@ impl Block {
     pub(super) fn new(kind: BlockKind, frame: crate::frame::Frame) -> Self {
         let (written, count): (UnixMillis, u32) = (frame.header.written, frame.header.count);
         Self { kind, written, count, frame }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame_builder::FrameBuilder;
+    use crate::memory_store::MemoryDisk;
+    use crate::record::{Operation, Record};
+
+    #[test]
+    fn a_survey_keeps_nothing_for_each_frame() {
+        let disk = MemoryDisk::default();
+        let start = |policy| {
+            let mut replay = match policy {
+                Policy::Refuse => Replay::start(Box::new(disk.store()), "DIR".to_owned(), None),
+                Policy::Survey => Replay::survey(Box::new(disk.store()), "DIR".to_owned(), None),
+            }
+            .unwrap();
+            replay.by_ref().for_each(|block| drop(block.unwrap()));
+            replay
+        };
+        let mut log = start(Policy::Refuse).finish().unwrap().0;
+        for _ in 0..20 {
+            let mut frame = FrameBuilder::new();
+            let operation = Operation::Flush;
+            frame.push(&Record { partition: PartitionId(1), database: 0, operation });
+            log.append(&mut frame, UnixMillis(1)).unwrap();
+        }
+        log.sync().unwrap();
+        assert_eq!(start(Policy::Refuse).extent.frames.len(), 20);
+        let survey = start(Policy::Survey);
+        assert_eq!((survey.extent.frames.len(), survey.report.frames), (1, 20));
     }
 }
