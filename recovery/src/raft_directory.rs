@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::directory::DataDirectory;
 use crate::error::LogError;
 use crate::raft_db::{Note, RaftDb, RaftDbError};
+use crate::raft_entry::{RaftLogId, RaftSnapshot, decode};
 use crate::sealed_file::{SealedFile, SealedFileError};
 
 pub(crate) const RAFT: &str = "raft";
@@ -28,6 +29,9 @@ const SNAPSHOT_MAGIC: [u8; 8] = *b"\x8fDCSNAP\n";
 pub(crate) const LOG: &str = "log";
 pub(crate) const LOCK: &str = "LOCK";
 const IDENTITY_BYTES: usize = 25;
+
+/// Why an empty log is refused where the node was in a cluster.
+pub(crate) const EMPTY: &str = "it is empty, and its node was in a cluster";
 
 /// Directories put aside before somebody has to look.
 const ASIDE_MAX: u32 = 100;
@@ -65,7 +69,7 @@ pub struct RaftDirectory {
     identity_file: SealedFile,
     identity: NodeIdentity,
     put_aside: Option<PutAside>,
-    _lock: DataDirectory,
+    lock: DataDirectory,
 }
 
 /// What became of a directory that could not be used any more.
@@ -109,18 +113,36 @@ impl RaftDirectory {
                 return Err(RaftDbError::Damaged { dir: path, reason }.into());
             }
             None if identity.cluster.is_some() => {
-                let reason = "it is empty, and its node was in a cluster".to_owned();
+                let reason = EMPTY.to_owned();
                 return Err(RaftDbError::Damaged { dir: path, reason }.into());
             }
             None => db.set_note(Note::Owner, &identity.node.to_le_bytes())?,
         }
         let snapshot = snapshot_file(&path);
-        Ok(Self { db, snapshot, identity_file, identity, put_aside, _lock: lock })
+        Ok(Self { db, snapshot, identity_file, identity, put_aside, lock })
     }
 
     /// Returns who the node is.
     pub fn identity(&self) -> NodeIdentity {
         self.identity
+    }
+
+    /// Checks that there is a snapshot in place of the entries that were removed.
+    ///
+    /// # Errors
+    ///
+    /// When there is none or it is older, and when reading fails. A snapshot of a form that is
+    /// not known here passes.
+    pub fn check_snapshot(&self) -> Result<(), RaftDirectoryError> {
+        let Some(purged) = self.db.note(Note::Purged)? else { return Ok(()) };
+        let snapshot = self.snapshot.read()?;
+        let last = snapshot.map(|bytes| RaftSnapshot::decode(&bytes).map(|found| found.last));
+        let is_older = match last.transpose() {
+            Ok(last) => snapshot_damage(decode(&purged).ok(), last),
+            Err(_) => None,
+        };
+        let dir = self.lock.path().to_owned();
+        is_older.map_or(Ok(()), |reason| Err(RaftDbError::Damaged { dir, reason }.into()))
     }
 
     /// Returns what was found and could not be used, if anything.
@@ -165,6 +187,26 @@ fn identity_file(path: &Path) -> SealedFile {
 
 pub(crate) fn snapshot_file(path: &Path) -> SealedFile {
     SealedFile::new(path.join(SNAPSHOT), SNAPSHOT_MAGIC)
+}
+
+/// Says what is wrong with a snapshot, given as its last entry, behind which the log was to go on
+/// after so many entries were removed.
+pub(crate) fn snapshot_damage(
+    purged: Option<RaftLogId>,
+    snapshot: Option<Option<RaftLogId>>,
+) -> Option<String> {
+    let index = |of: Option<RaftLogId>| of.map_or(0, |id| id.index);
+    match snapshot {
+        None => {
+            Some("entries were removed, and the file snapshot, which has them, is missing".into())
+        }
+        Some(last) if purged.is_some() && index(last) < index(purged) => Some(format!(
+            "entries up to {} were removed, and the file snapshot has those up to {}",
+            index(purged),
+            index(last)
+        )),
+        Some(_) => None,
+    }
 }
 
 /// Reads who the node is, if the directory says so.

@@ -25,6 +25,7 @@ pub struct RaftInspection {
     pub damages: Vec<String>,
     /// What another version wrote.
     pub unknown: Vec<String>,
+    is_snapshot_missing: bool,
     db: Option<RaftDb>,
 }
 
@@ -97,7 +98,7 @@ impl RaftInspection {
             None => self.identity = raft_directory::read_identity(path).map_err(failed)?,
         }
         match raft_directory::snapshot_file(path).read() {
-            Ok(None) => {}
+            Ok(None) => self.is_snapshot_missing = true,
             Ok(Some(bytes)) => match RaftSnapshot::decode(&bytes) {
                 Ok(snapshot) => self.snapshot = Some(snapshot),
                 Err(reason) => self.unknown.push(format!("the snapshot: {reason}")),
@@ -121,8 +122,15 @@ impl RaftInspection {
                 let reason = "the log belongs to another node than the file identity says";
                 self.damages.push(reason.to_owned());
             }
+            Ok(None) if self.identity.is_some_and(|identity| identity.cluster.is_some()) => {
+                self.damages.push(format!("the log is damaged: {}", raft_directory::EMPTY));
+            }
             Ok(_) => {}
             Err(error) => self.damaged(error)?,
+        }
+        let last = self.snapshot.as_ref().map(|snapshot| snapshot.last);
+        if self.purged.is_some() && (last.is_some() || self.is_snapshot_missing) {
+            self.damages.extend(raft_directory::snapshot_damage(self.purged, last));
         }
         self.db = Some(db);
         Ok(())

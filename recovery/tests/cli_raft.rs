@@ -152,6 +152,13 @@ fn the_directory_of_a_crashed_node_shows_all_that_was_acknowledged() {
     assert!(out.ends_with(&format!("\n\n{}\n", ENTRIES.join("\n"))), "{out}");
 }
 
+/// Puts a snapshot back that has no entry.
+fn older_snapshot(raft: &Path) {
+    let raft = RaftDirectory::open(raft.parent().unwrap(), NODE).unwrap();
+    raft.snapshot.write(&[0, 0, 1, 1, 7, 1, 7, 0, 3, b'2', b'-', b'1', 4, 1, 2, 3, 4]).unwrap();
+    drop(raft);
+}
+
 #[test]
 fn damage_ends_with_code_1_and_what_is_intact_is_shown() {
     let dir = written();
@@ -163,7 +170,7 @@ fn damage_ends_with_code_1_and_what_is_intact_is_shown() {
     assert!(found.out.ends_with("7  t2    blank        node 0000000000000007 begins its term\n"));
 
     type Loss = fn(&Path);
-    let losses: [(Loss, &str, bool); 6] = [
+    let losses: [(Loss, &str, bool); 9] = [
         (|raft| fs::remove_file(raft.join("identity")).unwrap(), "identity is missing", true),
         (|raft| fs::write(raft.join("identity"), "x").unwrap(), "identity is damaged", true),
         (|raft| fs::write(raft.join("snapshot"), "x").unwrap(), "snapshot is damaged", true),
@@ -174,6 +181,16 @@ fn damage_ends_with_code_1_and_what_is_intact_is_shown() {
             "the store is of generation 1 and the redo log of 2",
             false,
         ),
+        (
+            |raft| {
+                fs::remove_file(raft.join("log/db")).unwrap();
+                fs::remove_file(raft.join("log/redo")).unwrap();
+            },
+            "it is empty, and its node was in a cluster",
+            false,
+        ),
+        (|raft| fs::remove_file(raft.join("snapshot")).unwrap(), "snapshot, which has them", true),
+        (older_snapshot, "entries up to 1 were removed, and the file snapshot has those", true),
     ];
     for (lose, text, has_entries) in losses {
         let dir = written();

@@ -5,6 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::directory::CopyPlan;
 use crate::raft_directory::RaftDirectory;
 
 /// What a voter must not forget.
@@ -158,7 +159,22 @@ fn what_is_lost_as_a_whole_is_missed() {
         for name in lost {
             fs::remove_file(dir.path().join("raft/log").join(name)).unwrap();
         }
+        let plan = CopyPlan::of_raft(dir.path(), &std::env::temp_dir()).unwrap();
+        let copy = plan.copy(|_| ()).unwrap().open_raft().unwrap();
+        assert!(copy.damages.iter().any(|text| text.contains(expected)), "{:?}", copy.damages);
         let error = RaftDirectory::open(dir.path(), 8).unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("remove it"), "{error}");
     }
+}
+
+#[test]
+fn a_log_whose_front_was_removed_needs_its_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut raft = RaftDirectory::open(dir.path(), 7).unwrap();
+    raft.check_snapshot().unwrap();
+    append(&mut raft.db, 1, 0, 9);
+    raft.db.purge(3, b"").unwrap();
+    let error = raft.check_snapshot().unwrap_err().to_string();
+    assert!(error.contains("the file snapshot, which has them, is missing"), "{error}");
+    assert!(error.contains("put a copy of the directory back"), "{error}");
 }

@@ -53,7 +53,11 @@ pub(super) struct Builder {
 impl Machine {
     /// Reads the last snapshot, if there is one, and returns where the table is published.
     pub(super) async fn open(disk: Disk) -> io::Result<(Self, watch::Receiver<Arc<State>>)> {
-        let bytes = disk.run(|raft| Ok(raft.snapshot.read()?)).await?;
+        let read = disk.run(|raft| {
+            raft.check_snapshot()?;
+            Ok(raft.snapshot.read()?)
+        });
+        let bytes = read.await?;
         let stored: Option<Stored> = bytes.map(|bytes| decode(&bytes)).transpose()?;
         let (mut applied, mut membership, mut state) = (None, Membership::default(), State::new());
         if let Some((meta, bytes)) = &stored {
