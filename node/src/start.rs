@@ -92,7 +92,7 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
     let process = Process {
         node: NodeId(directory.identity().node),
         announcement: addresses::announcement(&config, ports, sockets.bus_ip, incarnation),
-        is_new: directory.identity().cluster.is_none(),
+        is_new: !directory.identity().is_accepted,
     };
     let arbiters = start_arbiters(config.shard_count())?;
     let log_arbiter = actors::arbiter("oplog")?;

@@ -53,7 +53,8 @@ pub enum RaftDbError {
     /// Something that was stored is unreadable or missing. Nothing was changed.
     #[error(
         "raft's log in {dir} is damaged: {reason}; put a copy of the directory back that was made \
-         when the node was last stopped, or remove it: the node then joins as a new one"
+         when the node was last stopped, or remove it: a node that is alone then goes on with its \
+         keys, and one of several is refused until its data directory is empty"
     )]
     Damaged {
         /// The directory.

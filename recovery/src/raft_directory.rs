@@ -3,7 +3,7 @@
 //! | name | what |
 //! |---|---|
 //! | `LOCK` | locked while a process has the directory open |
-//! | `identity` | the node's id, and the cluster that it belongs to |
+//! | `identity` | the node's id, its cluster, and whether that has accepted its keys |
 //! | `log/` | [`RaftDb`] |
 //! | `snapshot` | the state that the log goes on from |
 //!
@@ -57,6 +57,9 @@ pub struct NodeIdentity {
     pub node: u64,
     /// The cluster that it belongs to, once it does.
     pub cluster: Option<u128>,
+    /// Whether the node has a part in that cluster with the keys that are in its log: from then on
+    /// they are the cluster's, and before, nobody may give them up.
+    pub is_accepted: bool,
 }
 
 /// A node's part in Raft on disk; locked until this is dropped.
@@ -100,7 +103,7 @@ impl RaftDirectory {
         let identity = match read_identity(&path)? {
             Some(identity) => identity,
             None => {
-                let identity = NodeIdentity { node: new_node, cluster: None };
+                let identity = NodeIdentity { node: new_node, cluster: None, is_accepted: false };
                 identity_file.write(&identity.encode())?;
                 identity
             }
@@ -150,24 +153,51 @@ impl RaftDirectory {
         self.put_aside.as_ref()
     }
 
-    /// Notes which cluster the node belongs to. It is on disk when this returns.
+    /// Notes which cluster the node belongs to; its keys are not accepted there yet. It is on disk
+    /// when this returns.
     ///
     /// # Errors
     ///
     /// When writing fails; what was noted before still stands.
     pub fn set_cluster(&mut self, cluster: u128) -> Result<(), RaftDirectoryError> {
-        let identity = NodeIdentity { cluster: Some(cluster), ..self.identity };
+        self.write(NodeIdentity { cluster: Some(cluster), is_accepted: false, ..self.identity })
+    }
+
+    /// Notes that the keys of the node's log are those of its cluster. It is on disk when this
+    /// returns; costs nothing if it was before.
+    ///
+    /// # Errors
+    ///
+    /// When writing fails; what was noted before still stands.
+    pub fn set_accepted(&mut self) -> Result<(), RaftDirectoryError> {
+        match self.identity.is_accepted {
+            true => Ok(()),
+            false => self.write(NodeIdentity { is_accepted: true, ..self.identity }),
+        }
+    }
+
+    fn write(&mut self, identity: NodeIdentity) -> Result<(), RaftDirectoryError> {
         self.identity_file.write(&identity.encode())?;
         self.identity = identity;
         Ok(())
     }
 }
 
+/// What the byte behind the node's id says: `NOTED` is unknown to earlier builds, which then take
+/// the node for one that has noted no cluster.
+const NO_CLUSTER: u8 = 0;
+const ACCEPTED: u8 = 1;
+const NOTED: u8 = 2;
+
 impl NodeIdentity {
     fn encode(self) -> [u8; IDENTITY_BYTES] {
         let mut bytes = [0; IDENTITY_BYTES];
         bytes[..8].copy_from_slice(&self.node.to_le_bytes());
-        bytes[8] = self.cluster.is_some().into();
+        bytes[8] = match self.cluster {
+            None => NO_CLUSTER,
+            Some(_) if self.is_accepted => ACCEPTED,
+            Some(_) => NOTED,
+        };
         bytes[9..].copy_from_slice(&self.cluster.unwrap_or(0).to_le_bytes());
         bytes
     }
@@ -177,7 +207,9 @@ impl NodeIdentity {
         let (node, rest) = bytes.split_first_chunk()?;
         let (known, cluster) = rest.split_first()?;
         let cluster = u128::from_le_bytes(cluster.try_into().ok()?);
-        Some(Self { node: u64::from_le_bytes(*node), cluster: (*known == 1).then_some(cluster) })
+        let is_accepted = *known == ACCEPTED;
+        let cluster = (is_accepted || *known == NOTED).then_some(cluster);
+        Some(Self { node: u64::from_le_bytes(*node), cluster, is_accepted })
     }
 }
 
@@ -269,7 +301,8 @@ mod tests {
     fn a_restart_keeps_the_id_and_the_cluster() {
         let dir = tempfile::tempdir().unwrap();
         let mut raft = RaftDirectory::open(dir.path(), 7).unwrap();
-        assert_eq!(raft.identity(), NodeIdentity { node: 7, cluster: None });
+        let (node, is_accepted) = (7, false);
+        assert_eq!(raft.identity(), NodeIdentity { node, cluster: None, is_accepted });
         assert!(matches!(
             RaftDirectory::open(dir.path(), 8),
             Err(RaftDirectoryError::Directory(_))
@@ -277,8 +310,24 @@ mod tests {
         raft.set_cluster(1 << 100).unwrap();
         drop(raft);
         let raft = RaftDirectory::open(dir.path(), 8).unwrap();
-        assert_eq!(raft.identity(), NodeIdentity { node: 7, cluster: Some(1 << 100) });
+        assert_eq!(raft.identity(), NodeIdentity { node, cluster: Some(1 << 100), is_accepted });
         assert_eq!(raft.put_aside(), None);
+    }
+
+    /// Who was refused for its keys had its cluster on disk by then, and was not asked again.
+    #[test]
+    fn a_noted_cluster_is_not_one_that_has_accepted_the_nodes_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || RaftDirectory::open(dir.path(), 7).unwrap();
+        open().set_cluster(5).unwrap();
+        assert!(!open().identity().is_accepted);
+        open().set_accepted().unwrap();
+        let accepted = NodeIdentity { node: 7, cluster: Some(5), is_accepted: true };
+        assert_eq!(open().identity(), accepted);
+        // As every build before wrote it.
+        let mut older = [0; IDENTITY_BYTES];
+        (older[0], older[8], older[9]) = (7, 1, 5);
+        assert_eq!(accepted.encode(), older);
     }
 
     #[test]
@@ -297,7 +346,8 @@ mod tests {
             drop(raft);
             lose(&dir.path().join("raft"));
             let raft = RaftDirectory::open(dir.path(), 8).unwrap();
-            assert_eq!(raft.identity(), NodeIdentity { node: 8, cluster: None });
+            let new = NodeIdentity { node: 8, cluster: None, is_accepted: false };
+            assert_eq!(raft.identity(), new);
             assert!(raft.db.is_blank().unwrap());
             let aside = raft.put_aside().unwrap();
             assert!(aside.reason.contains(expected), "{aside:?}");
@@ -310,7 +360,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(RaftDirectory::open(dir.path(), 7).unwrap());
         let file = SealedFile::new(dir.path().join("raft").join(IDENTITY), IDENTITY_MAGIC);
-        file.write(&NodeIdentity { node: 9, cluster: None }.encode()).unwrap();
+        let other = NodeIdentity { node: 9, cluster: None, is_accepted: false };
+        file.write(&other.encode()).unwrap();
         let error = RaftDirectory::open(dir.path(), 8).unwrap_err().to_string();
         assert!(error.contains("belongs to another node"), "{error}");
     }

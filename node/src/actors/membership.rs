@@ -5,15 +5,17 @@
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use actix_rt::ArbiterHandle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::cluster::membership::{Left, Membership, MembershipError};
 use crate::cluster::table::ClusterId;
 
-/// Says that this process runs, and leads when it is its turn: its keys are there.
+/// Says that this process runs, and leads when it is its turn: its keys are there, so many.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Announce;
+struct Announce {
+    keys: u64,
+}
 
 /// What became of a membership.
 pub type Ended = Result<Left, MembershipError>;
@@ -24,7 +26,8 @@ pub struct MembershipActor {
     membership: Option<Membership>,
     new_cluster: ClusterId,
     ended: Option<oneshot::Sender<Ended>>,
-    is_announced: bool,
+    /// How many keys the node has, once they are there.
+    keys: watch::Sender<Option<u64>>,
 }
 
 /// The way to the actor, and what it tells.
@@ -46,23 +49,24 @@ impl MembershipHandle {
             membership: Some(membership),
             new_cluster,
             ended: Some(ended_sender),
-            is_announced: false,
+            keys: watch::Sender::new(None),
         };
         let address = MembershipActor::start_in_arbiter(arbiter, move |_| actor);
         MembershipHandle { address, ended }
     }
 
-    /// Lets the node say that it runs, once its keys are there.
-    pub async fn announce(&self) {
+    /// Lets the node say that it runs, once its keys are there: so many. One that is new in a
+    /// cluster of others does not join with any.
+    pub async fn announce(&self, keys: u64) {
         // An actor that has ended has said why.
-        let _ = self.address.send(Announce).await;
+        let _ = self.address.send(Announce { keys }).await;
     }
 }
 
 impl MembershipActor {
     /// Goes on with the membership once the node is in a cluster and has its keys.
     fn run(&mut self, context: &mut Context<Self>) {
-        if !self.is_announced {
+        if self.keys.borrow().is_none() {
             return;
         }
         let Some(membership) = self.membership.take() else { return };
@@ -83,8 +87,8 @@ impl Actor for MembershipActor {
 
     fn started(&mut self, context: &mut Self::Context) {
         let Some(mut membership) = self.membership.take() else { return };
-        let new_cluster = self.new_cluster;
-        let bootstrap = async move { (membership.bootstrap(new_cluster).await, membership) };
+        let (new_cluster, keys) = (self.new_cluster, self.keys.subscribe());
+        let bootstrap = async move { (membership.bootstrap(new_cluster, keys).await, membership) };
         context.spawn(bootstrap.into_actor(self).map(|(found, membership), actor, context| {
             match found {
                 Ok(_) => {
@@ -100,8 +104,8 @@ impl Actor for MembershipActor {
 impl Handler<Announce> for MembershipActor {
     type Result = ();
 
-    fn handle(&mut self, _: Announce, context: &mut Self::Context) {
-        self.is_announced = true;
+    fn handle(&mut self, Announce { keys }: Announce, context: &mut Self::Context) {
+        self.keys.send_replace(Some(keys));
         self.run(context);
     }
 }

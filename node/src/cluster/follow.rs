@@ -13,26 +13,26 @@ use tokio::sync::watch;
 
 use super::fault;
 use super::lease::Lease;
+use super::membership::BringsKeys;
 use super::moves::source::{Giving, Source};
 use super::moves::{Assignment, Part};
-use super::raft::Consensus;
+use super::raft::{Consensus, ConsensusError};
 use super::table::{Incarnation, MoveId, PartitionId, State};
 use super::view::ClusterView;
 use crate::actors::shard::Stopped;
 use crate::clock::{self, Ticks};
-use crate::keyspace::{SLOTS_PER_PARTITION, ShardId};
+use crate::keyspace::{PartitionSize, SLOTS_PER_PARTITION, ShardId};
 use crate::node::Node;
 
 /// Why this node cannot have a part in its cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// It is new in the cluster, and its log is not empty.
-    #[error(
-        "this node is new in the cluster, which has its keys elsewhere, but its data directory has \
-         {0} keys: start with an empty directory; `distcache-log state --format resp` writes the \
-         keys of this one for `redis-cli --pipe`"
-    )]
-    BringsKeys(u64),
+    /// It is new in the cluster, and its log has keys that are others' there.
+    #[error(transparent)]
+    BringsKeys(#[from] BringsKeys),
+    /// That its keys are the cluster's could not be noted.
+    #[error(transparent)]
+    Consensus(#[from] ConsensusError),
     /// A shard has stopped, and the node with it.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -64,7 +64,8 @@ impl Follower {
     }
 
     /// Waits until the table names this process, and carries out what it says then: keys of
-    /// partitions that are others' are given up. `is_new` is whether the node joined just now.
+    /// partitions that are others' are given up. Not so if the node is new in the cluster: then it
+    /// does not begin with such keys, however often it is started.
     ///
     /// # Errors
     /// See [`FollowError`].
@@ -73,15 +74,15 @@ impl Follower {
         let names_it = table.wait_for(|table| self.is_named(table)).await;
         // Consensus has stopped, and the node with it.
         let table = Arc::clone(&*names_it.map_err(|_| Stopped)?);
-        if is_new && table.nodes.len() > 1 {
-            let mut keys = 0;
-            for shard in &self.node.shards {
-                let sizes = shard.visit(|state| state.keyspace.sizes()).await?;
-                keys += sizes.iter().map(|size| size.keys as u64).sum::<u64>();
-            }
-            if keys > 0 {
-                return Err(FollowError::BringsKeys(keys));
-            }
+        if is_new {
+            let own = Some(self.consensus.node());
+            let primary = |id: PartitionId| table.partition(id).and_then(|at| at.primary);
+            let sizes = partition_sizes(&self.node).await?;
+            let others = sizes.iter().filter(|(id, _)| primary(*id) != own);
+            let keys = others.map(|(_, size)| size.keys).sum();
+            BringsKeys::check(keys)?;
+            // Before anything is served or given up: from here on the log is the cluster's.
+            self.consensus.note_accepted().await?;
         }
         self.follow(&table, None).await
     }
@@ -197,6 +198,21 @@ impl Follower {
         }
         Ok(has_changed)
     }
+}
+
+/// Returns the sizes of all partitions of which a node has keys. Costs a visit to each shard.
+///
+/// # Errors
+///
+/// A shard has stopped.
+pub(super) async fn partition_sizes(
+    node: &Node,
+) -> Result<Vec<(PartitionId, PartitionSize)>, Stopped> {
+    let mut all = Vec::new();
+    for shard in &node.shards {
+        all.extend(shard.visit(|state| state.keyspace.partition_sizes()).await?);
+    }
+    Ok(all)
 }
 
 /// Whether a partition came by a move, which has just been decided where this is new.

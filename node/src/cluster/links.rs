@@ -233,8 +233,9 @@ mod tests {
             announcement,
         );
         let lease = membership.lease();
+        let keys = watch::Sender::new(Some(0)).subscribe();
         tokio::spawn(async move {
-            membership.bootstrap(ClusterId(id.into())).await.unwrap();
+            membership.bootstrap(ClusterId(id.into()), keys).await.unwrap();
             // Ends with consensus.
             let _ = membership.run().await;
         });

@@ -88,6 +88,30 @@ pub enum MembershipError {
     /// The cluster does not take the node.
     #[error("the cluster refused this node: {0}")]
     Refused(Refusal),
+    /// The node is new, and has keys that the cluster has elsewhere, or lost.
+    #[error(transparent)]
+    BringsKeys(#[from] BringsKeys),
+}
+
+/// Keys that a new node has in its log. They are not touched, at this start or a later one: they
+/// may be the only copies there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this node is new in the cluster, which has its keys elsewhere, but its data directory has {0} \
+     keys: start with an empty directory; `distcache-log state --format resp` writes the keys of \
+     this one for `redis-cli --pipe`"
+)]
+pub struct BringsKeys(u64);
+
+impl BringsKeys {
+    /// Refuses a new node that has so many keys.
+    ///
+    /// # Errors
+    ///
+    /// It has any.
+    pub fn check(keys: u64) -> Result<(), BringsKeys> {
+        if keys == 0 { Ok(()) } else { Err(BringsKeys(keys)) }
+    }
 }
 
 /// A node's membership.
@@ -138,15 +162,17 @@ impl Membership {
     /// Returns once the node is in a cluster: the one that its directory names, one that a seed
     /// is in, or a new one with the id `new_cluster`. Until it is clear that no other process has
     /// its id, and that its seeds are not of another cluster, it calls nobody but to ask who is
-    /// there: neither its votes nor its connections reach others.
+    /// there: neither its votes nor its connections reach others. It joins others only once `keys`
+    /// says how many the node has, and that is none.
     ///
     /// # Errors
     ///
-    /// Two clusters met, another process has this node's id, the cluster refused the node, or
-    /// consensus has stopped.
+    /// Two clusters met, another process has this node's id, the node is new and has keys, the
+    /// cluster refused the node, or consensus has stopped.
     pub async fn bootstrap(
         &mut self,
         new_cluster: ClusterId,
+        mut keys: watch::Receiver<Option<u64>>,
     ) -> Result<ClusterId, MembershipError> {
         self.check_last_address().await?;
         let mut announcer = Announcer::default();
@@ -172,7 +198,13 @@ impl Membership {
                     None => self.resume(new_cluster).await?,
                 },
                 Decision::Create => self.create(new_cluster).await?,
-                Decision::Join { cluster, .. } => self.join(cluster, &seeds).await?,
+                Decision::Join { cluster, .. } => {
+                    // Before it asks: a node that is refused must be no member.
+                    let loaded = keys.wait_for(Option::is_some).await.map(|keys| *keys);
+                    let stopping = |_| ConsensusError::Stopped("the node is stopping".to_owned());
+                    BringsKeys::check(loaded.map_err(stopping)?.unwrap_or(0))?;
+                    self.join(cluster, &seeds).await?
+                }
                 Decision::Wait(waiting) => {
                     if announcer.is_due(&waiting, Ticks::now()) {
                         log::info!(reason = waiting.to_string().as_str(); "waiting for a cluster");

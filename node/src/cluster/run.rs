@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use super::addresses;
 use super::admin::serve::Admin;
 use super::bus::{Bus, BusConfig, Secret, Threads};
-use super::follow::{FollowError, Follower};
+use super::follow::{FollowError, Follower, partition_sizes};
 use super::lease::Lease;
 use super::leases::{Leases, Reports};
 use super::links::BusLinks;
@@ -23,7 +23,7 @@ use super::moves::source::Source;
 use super::moves::target::Target;
 use super::raft::{Consensus, ConsensusError, RaftTransport};
 use super::service::NodeService;
-use super::table::{Announcement, ClusterId, Incarnation, NodeId, PARTITIONS, PartitionId};
+use super::table::{Announcement, ClusterId, Incarnation, NodeId, PartitionId};
 use crate::actors;
 use crate::actors::membership::MembershipHandle;
 use crate::clock;
@@ -59,7 +59,7 @@ pub struct Process {
     pub node: NodeId,
     /// What it says of itself.
     pub announcement: Announcement,
-    /// Whether its directory names no cluster yet.
+    /// Whether no cluster has accepted the keys in its directory yet.
     pub is_new: bool,
 }
 
@@ -152,7 +152,8 @@ impl ClusterPart {
     /// # Errors
     /// See [`ClusterError`].
     pub async fn join(&mut self) -> Result<Option<Left>, ClusterError> {
-        self.membership.announce().await;
+        let keys = partition_sizes(&self.node).await.map_err(FollowError::from)?;
+        self.membership.announce(keys.iter().map(|(_, size)| size.keys).sum()).await;
         let (node, consensus) = (self.node.clone(), self.consensus.clone());
         let source = Source::new(node.clone(), self.bus.clone(), consensus.clone());
         let incarnation: Incarnation = self.process.announcement.incarnation;
@@ -227,13 +228,9 @@ impl Reports for Sizes {
 
 async fn watch_sizes(node: Arc<Node>, sizes: Arc<Sizes>) {
     loop {
-        let mut all = Vec::with_capacity(PARTITIONS.into());
-        for shard in &node.shards {
-            let visited = shard.visit(|state| state.keyspace.partition_sizes()).await;
-            // The node is stopping.
-            let Ok(of_shard) = visited else { return };
-            all.extend(of_shard.iter().map(|(partition, size)| (*partition, size.bytes)));
-        }
+        // The node is stopping.
+        let Ok(all) = partition_sizes(&node).await else { return };
+        let all = all.iter().map(|(partition, size)| (*partition, size.bytes)).collect();
         *sizes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = all;
         clock::sleep(LOOK_AT_SIZES).await;
     }

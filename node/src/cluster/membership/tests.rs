@@ -93,6 +93,11 @@ impl RaftTransport for End {
     }
 }
 
+/// What a node says that has loaded its log.
+fn keys(count: u64) -> watch::Receiver<Option<u64>> {
+    watch::Sender::new(Some(count)).subscribe()
+}
+
 /// A node that runs.
 struct Node {
     consensus: Consensus,
@@ -157,7 +162,7 @@ impl Cluster {
         let lease = membership.lease();
         let new_cluster = ClusterId(self.incarnation.into());
         let running = tokio::spawn(async move {
-            membership.bootstrap(new_cluster).await?;
+            membership.bootstrap(new_cluster, keys(0)).await?;
             membership.run().await
         });
         let address = address.to_owned();
@@ -296,7 +301,7 @@ async fn a_node_without_other_seeds_is_a_cluster_and_two_of_them_refuse_each_oth
     let (leases, seeds) = (Leases::new(consensus.clone()), vec!["b:0".to_owned()]);
     let reports = Arc::new(Nothing);
     let mut membership = Membership::new(consensus, leases, end, reports, seeds, announcement);
-    let refused = membership.bootstrap(ClusterId(77)).await.unwrap_err();
+    let refused = membership.bootstrap(ClusterId(77), keys(0)).await.unwrap_err();
     assert!(refused.to_string().contains("the seed b:0 is in cluster"), "{refused}");
 }
 

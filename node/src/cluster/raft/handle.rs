@@ -158,7 +158,8 @@ impl Consensus {
         self.propose_here(entry, limit).await
     }
 
-    /// Notes on disk which cluster this node belongs to, so that it refuses any other.
+    /// Notes on disk which cluster this node belongs to, so that it refuses any other. Whether its
+    /// keys are that cluster's is open until [`note_accepted`](Self::note_accepted).
     ///
     /// # Errors
     ///
@@ -166,6 +167,15 @@ impl Consensus {
     pub async fn note_cluster(&self, cluster: ClusterId) -> Result<(), ConsensusError> {
         self.disk.run(move |raft| raft.set_cluster(cluster.0)).await?;
         Ok(())
+    }
+
+    /// Notes on disk that the keys of this node's log are those of its cluster.
+    ///
+    /// # Errors
+    ///
+    /// When writing fails.
+    pub async fn note_accepted(&self) -> Result<(), ConsensusError> {
+        Ok(self.disk.run(|raft| raft.set_accepted()).await?)
     }
 
     /// Returns what is noted on disk of this node.
