@@ -28,6 +28,10 @@ pub const LAG_MAX: u64 = 100;
 /// How long a learner has lacked no more than that before it becomes a voter.
 pub const CAUGHT_UP_FOR: Duration = Duration::from_secs(10);
 
+/// How long a learner may be silent and still count as keeping up: whoever is cut off or dead lacks
+/// nothing either while nothing happens. Some heartbeats long.
+pub const READY_SILENCE_MAX: Duration = Duration::from_secs(1);
+
 /// What takes the place of [`PAUSE`] and [`CAUGHT_UP_FOR`] while one node alone votes: long enough
 /// for its learners to have shown some heartbeats long that they keep up.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -59,7 +63,7 @@ pub enum GroupChange {
 #[derive(Debug)]
 pub struct Voters {
     last_change: Option<Ticks>,
-    /// Since when each learner has been caught up.
+    /// Since when each learner has been caught up, and has answered.
     caught_up: BTreeMap<NodeId, Ticks>,
     /// Since when each learner has been no member of the cluster.
     forgotten: BTreeMap<NodeId, Ticks>,
@@ -89,7 +93,7 @@ impl Voters {
         last_ok: impl Fn(NodeId) -> Option<Ticks>,
         now: Ticks,
     ) -> Option<GroupChange> {
-        self.note_caught_up(standing, now);
+        self.note_caught_up(standing, table, &last_ok, now);
         self.note_forgotten(own, standing, table, now);
         let (pause, caught_up_for) = match standing.voters.len() {
             0 | 1 => (FIRST_PAUSE, FIRST_PAUSE),
@@ -131,11 +135,23 @@ impl Voters {
         self.forgotten = forgotten.map(|node| (*node, since(node))).collect();
     }
 
-    fn note_caught_up(&mut self, standing: &Standing, now: Ticks) {
+    /// A node that is down must not become a voter, whatever it lacks: with it, the cluster would
+    /// survive fewer failures than without.
+    fn note_caught_up(
+        &mut self,
+        standing: &Standing,
+        table: &State,
+        last_ok: impl Fn(NodeId) -> Option<Ticks>,
+        now: Ticks,
+    ) {
+        let answers =
+            |node: NodeId| last_ok(node).is_some_and(|at| now.since(at) < READY_SILENCE_MAX);
         let lag = |node: &NodeId| standing.lag.get(node).copied().flatten();
-        let is_close = |node: &NodeId| lag(node).is_some_and(|lag| lag <= LAG_MAX);
-        self.caught_up.retain(|node, _| is_close(node));
-        for node in standing.learners.iter().filter(|node| is_close(node)) {
+        let is_ready = |node: &NodeId| {
+            lag(node).is_some_and(|lag| lag <= LAG_MAX) && table.is_up(*node) && answers(*node)
+        };
+        self.caught_up.retain(|node, _| is_ready(node));
+        for node in standing.learners.iter().filter(|node| is_ready(node)) {
             self.caught_up.entry(*node).or_insert(now);
         }
     }
@@ -162,22 +178,26 @@ fn wanted(
     // A node that is down for a while still counts: a cluster must not shrink its majority each
     // time a node restarts.
     let count = voters_of(table.nodes.keys().filter(|node| stays(node)).count());
-    let is_witness = |node: NodeId| table.nodes.get(&node).is_some_and(|m| m.role == Role::Witness);
-    let rank = |node: &NodeId| {
-        let is_voter = standing.voters.contains(node);
-        // Who leaves or is silent votes only if nobody else can; witnesses are there to vote; the
-        // leader, and other voters, stay rather than change.
-        (!stays(node), !answers(*node), !is_witness(*node), *node != own, !is_voter, *node)
-    };
     let mut able: Vec<NodeId> =
         standing.voters.union(&standing.learners).copied().filter(|node| is_ready(*node)).collect();
-    able.sort_by_key(rank);
     let stable =
         |node: &&NodeId| stays(node) && (answers(**node) || standing.voters.contains(node));
     let useful = able.iter().filter(stable).count();
     // An even number of voters survives no more than one fewer does.
     let odd = useful.saturating_sub(1) / 2 * 2 + 1;
-    able.truncate(count.min(odd));
+    let count = count.min(odd);
+    // A witness that votes alone would be one more node whose loss stops the cluster.
+    let is_asked = |node: NodeId| {
+        count > 1 && table.nodes.get(&node).is_some_and(|member| member.role == Role::Witness)
+    };
+    let rank = |node: &NodeId| {
+        let is_voter = standing.voters.contains(node);
+        // Who leaves or is silent votes only if nobody else can; witnesses are there to vote; the
+        // leader, and other voters, stay rather than change.
+        (!stays(node), !answers(*node), !is_asked(*node), *node != own, !is_voter, *node)
+    };
+    able.sort_by_key(rank);
+    able.truncate(count);
     able.into_iter().collect()
 }
 
@@ -206,19 +226,18 @@ mod tests {
         numbers.iter().copied().map(NodeId).collect()
     }
 
+    fn announcement(role: Role) -> Announcement {
+        let (incarnation, addresses) = (Incarnation(1), NodeAddresses::default());
+        Announcement { incarnation, addresses, zone: String::new(), weight: 100, role }
+    }
+
     impl Cluster {
         fn of(nodes: &[(u64, Role)]) -> Cluster {
             let now = Ticks::now();
             let mut table = State::new();
             for (number, (node, role)) in nodes.iter().enumerate() {
                 let (node, role) = (NodeId(*node), *role);
-                let announcement = Announcement {
-                    incarnation: Incarnation(1),
-                    addresses: NodeAddresses::default(),
-                    zone: String::new(),
-                    weight: 100,
-                    role,
-                };
+                let announcement = announcement(role);
                 let entry = match number {
                     0 => Entry::Create { cluster: ClusterId(1), node, announcement },
                     _ => Entry::NodeJoin { node, announcement },
@@ -322,6 +341,29 @@ mod tests {
         cluster.silent = ids(&[3]);
         cluster.standing.lag.insert(NodeId(3), Some(LAG_MAX + 1));
         assert_eq!(cluster.run(20).standing.voters, ids(&[1]));
+    }
+
+    /// A dead learner of a quiet cluster lacks nothing. It became a voter with the third node, and
+    /// the loss of one more ended the quorum.
+    #[test]
+    fn who_is_down_or_silent_does_not_become_a_voter_until_it_answers_again() {
+        let again = announcement(Role::Data);
+        for is_known in [true, false] {
+            let mut cluster = Cluster::data(2);
+            cluster.run(20).silent = ids(&[2]);
+            if is_known {
+                let incarnation = Incarnation(1);
+                cluster.propose(Entry::NodeDown { node: NodeId(2), incarnation });
+            }
+            let announcement = announcement(Role::Witness);
+            cluster.propose(Entry::NodeJoin { node: NodeId(3), announcement });
+            assert_eq!(cluster.run(10).standing.voters, ids(&[1]));
+            assert_eq!(cluster.standing.lag[&NodeId(2)], Some(0));
+            cluster.silent.clear();
+            let (replaces, announcement) = (Incarnation(1), again.clone());
+            cluster.propose(Entry::NodeUp { node: NodeId(2), replaces, announcement });
+            assert_eq!(cluster.run(3).standing.voters, ids(&[1, 2, 3]));
+        }
     }
 
     #[test]
