@@ -285,6 +285,11 @@ impl Announcer {
         }
         !is_known
     }
+
+    /// What was said last.
+    pub fn said(&self) -> Option<&Waiting> {
+        self.said.as_ref().map(|(waiting, _)| waiting)
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 
 use self::differences::differences;
 use super::bootstrap::{
-    ASK_AGAIN, Announcer, Answer, Conflict, Decision, Own, SEEDS_MAX, Seed, decide, for_leader,
+    ASK_AGAIN, Announcer, Answer, Conflict, Decision, Own, SEEDS_MAX, Seed, Waiting, decide,
+    for_leader,
 };
 use super::leading;
 use super::lease::{Lease, LeaseRequest};
@@ -125,6 +126,7 @@ pub struct Membership {
     /// Where seeds were found, and the process that the table named for them then: whatever the
     /// table says of another process is newer.
     found: BTreeMap<NodeId, (String, Option<Incarnation>)>,
+    announcer: Announcer,
     known: Arc<State>,
     leases: Leases,
     reports: Arc<dyn Reports>,
@@ -149,8 +151,18 @@ impl Membership {
     ) -> Self {
         seeds.truncate(SEEDS_MAX);
         let known = Arc::clone(&consensus.table().borrow());
-        let (found, lease) = (BTreeMap::new(), watch::Sender::default());
-        Membership { consensus, peers, seeds, announcement, found, known, leases, reports, lease }
+        Membership {
+            consensus,
+            peers,
+            seeds,
+            announcement,
+            found: BTreeMap::new(),
+            announcer: Announcer::default(),
+            known,
+            leases,
+            reports,
+            lease: watch::Sender::default(),
+        }
     }
 
     /// Returns the node's lease: what it may serve until when. Once it has ended it is published
@@ -175,7 +187,6 @@ impl Membership {
         mut keys: watch::Receiver<Option<u64>>,
     ) -> Result<ClusterId, MembershipError> {
         self.check_last_address().await?;
-        let mut announcer = Announcer::default();
         loop {
             let own = Own {
                 node: self.consensus.node(),
@@ -195,7 +206,7 @@ impl Membership {
                 Decision::Resume => match own.cluster {
                     Some(cluster) => Some(cluster),
                     // It stopped before it had noted the cluster that it created or joined.
-                    None => self.resume(new_cluster).await?,
+                    None => self.resume(new_cluster, &seeds).await?,
                 },
                 Decision::Create => self.create(new_cluster).await?,
                 Decision::Join { cluster, .. } => {
@@ -206,9 +217,7 @@ impl Membership {
                     self.join(cluster, &seeds).await?
                 }
                 Decision::Wait(waiting) => {
-                    if announcer.is_due(&waiting, Ticks::now()) {
-                        log::info!(reason = waiting.to_string().as_str(); "waiting for a cluster");
-                    }
+                    self.say_waiting(&waiting);
                     None
                 }
             };
@@ -275,7 +284,7 @@ impl Membership {
     async fn stay(mut self) -> Result<Left, MembershipError> {
         let mut watch = self.consensus.watch_standing();
         let mut was_member = false;
-        let (mut announcer, mut well_or_asked) = (Announcer::default(), Ticks::now());
+        let mut well_or_asked = Ticks::now();
         loop {
             let standing = watch.standing();
             if let Some(failure) = standing.failure {
@@ -291,7 +300,7 @@ impl Membership {
             if is_named && standing.leader.is_some() {
                 well_or_asked = Ticks::now();
             } else if Ticks::now().since(well_or_asked) >= ASK_SEEDS_AGAIN {
-                self.ask_seeds_again(&mut announcer).await;
+                self.ask_seeds_again().await;
                 well_or_asked = Ticks::now();
             }
             self.announce().await?;
@@ -302,12 +311,22 @@ impl Membership {
     /// The others may have moved while this node did not run, and none of them may know where it is
     /// now: then only the seeds can tell. Who they are is not judged any more; a call reaches the
     /// node that it is for, or fails.
-    async fn ask_seeds_again(&mut self, announcer: &mut Announcer) {
+    async fn ask_seeds_again(&mut self) {
         let seeds = self.probe_seeds(true).await;
         self.update_peers();
-        let waiting = for_leader(&seeds);
-        if announcer.is_due(&waiting, Ticks::now()) {
-            log::info!(reason = waiting.to_string().as_str(); "waiting for the cluster");
+        self.say_waiting(&for_leader(&seeds));
+    }
+
+    fn say_waiting(&mut self, waiting: &Waiting) {
+        if !self.announcer.is_due(waiting, Ticks::now()) {
+            return;
+        }
+        let reason = waiting.to_string();
+        match waiting {
+            Waiting::ForLeader(_) => {
+                log::info!(reason = reason.as_str(); "waiting for the cluster");
+            }
+            _ => log::info!(reason = reason.as_str(); "waiting for a cluster"),
         }
     }
 
@@ -385,14 +404,22 @@ impl Membership {
     }
 
     /// Finds out the cluster of a node that is in Raft's group and has not noted its cluster.
-    async fn resume(&self, new: ClusterId) -> Result<Option<ClusterId>, MembershipError> {
+    async fn resume(
+        &mut self,
+        new: ClusterId,
+        seeds: &[Seed],
+    ) -> Result<Option<ClusterId>, MembershipError> {
         let known = self.consensus.table().borrow().cluster;
         if known.is_some() {
             return Ok(known);
         }
         let voters = self.consensus.standing().voters;
         let is_alone = voters.iter().eq([&self.consensus.node()]);
-        if is_alone { self.create(new).await } else { Ok(None) }
+        if is_alone {
+            return self.create(new).await;
+        }
+        self.say_waiting(&for_leader(seeds));
+        Ok(None)
     }
 
     /// Asks the seeds that are in a cluster, one after the other, to be taken in.

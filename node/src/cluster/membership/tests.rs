@@ -2,13 +2,14 @@
 
 use std::sync::Mutex;
 
+use distcache_recovery::raft_db::Note;
 use distcache_recovery::raft_directory::RaftDirectory;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::cluster::lease::{LEASE, LeaseAnswer};
-use crate::cluster::raft::memory_transport::MemoryNetwork;
+use crate::cluster::raft::memory_transport::{MemoryNetwork, vote_note};
 use crate::cluster::raft::{CallFuture, CallKind, RaftTransport, Standing, TransportError};
 use crate::cluster::table::{Change, MovePhase, NodeAddresses, PartitionId, Role, StreamSequence};
 
@@ -303,6 +304,31 @@ async fn a_node_without_other_seeds_is_a_cluster_and_two_of_them_refuse_each_oth
     let mut membership = Membership::new(consensus, leases, end, reports, seeds, announcement);
     let refused = membership.bootstrap(ClusterId(77), keys(0)).await.unwrap_err();
     assert!(refused.to_string().contains("the seed b:0 is in cluster"), "{refused}");
+}
+
+/// It looked again every quarter of a second, and said nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_a_group_that_has_not_noted_its_cluster_says_whom_it_waits_for() {
+    let cluster = Cluster::of(1);
+    let mut directory = RaftDirectory::open(cluster.dirs[0].path(), 9).unwrap();
+    directory.db.set_note(Note::Vote, &vote_note(3, NodeId(1))).unwrap();
+    let end = cluster.end(NodeId(9));
+    let consensus = Consensus::start(directory, Arc::clone(&end) as _).await.unwrap();
+    assert!(consensus.is_initialised().await.unwrap());
+    let announcement = Announcement {
+        incarnation: Incarnation(1),
+        addresses: NodeAddresses::default(),
+        zone: String::new(),
+        weight: 100,
+        role: Role::Data,
+    };
+    let (leases, seeds) = (Leases::new(consensus.clone()), cluster.seeds.clone());
+    let reports = Arc::new(Nothing);
+    let mut membership = Membership::new(consensus, leases, end, reports, seeds, announcement);
+    let waiting = membership.bootstrap(ClusterId(7), keys(0));
+    assert!(clock::within(Some(ASK_AGAIN * 3), waiting).await.is_none());
+    let said = membership.announcer.said().unwrap().to_string();
+    assert!(said.contains("first:0 does not answer, second:0 does not answer"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,6 +31,12 @@ pub struct MemoryTransport {
     node: NodeId,
 }
 
+/// Returns the note of a vote, as a node has it that was asked to vote and has no log yet.
+#[cfg(test)]
+pub(crate) fn vote_note(term: u64, node: NodeId) -> Vec<u8> {
+    super::codec::encode(&openraft::Vote::new(term, node)).unwrap_or_default()
+}
+
 impl MemoryNetwork {
     /// Returns a network that loses messages by the given seed.
     pub fn new(seed: u64) -> Self {
