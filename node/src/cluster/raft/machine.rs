@@ -3,7 +3,7 @@
 //! The table is in memory; what survives a restart is the last snapshot and the log behind it.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::{RaftStateMachine, Snapshot};
 use openraft::{
@@ -76,15 +76,28 @@ impl Machine {
 }
 
 impl Snapshots {
+    /// Stores a snapshot in place of an older one. One that was being made when a newer one came
+    /// from the leader is dropped: the log goes on from the newer.
     async fn store(&self, stored: Stored) -> io::Result<()> {
         let bytes = encode(&stored)?;
-        self.disk.run(move |raft| Ok(raft.snapshot.write(&bytes)?)).await?;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
-        Ok(())
+        let snapshots = self.clone();
+        let storing = self.disk.run(move |raft| {
+            let newest = snapshots.current().and_then(|(meta, _)| meta.last_log_id);
+            if stored.0.last_log_id >= newest {
+                raft.snapshot.write(&bytes)?;
+                *snapshots.lock() = Some(stored);
+            }
+            Ok(())
+        });
+        storing.await
     }
 
     fn current(&self) -> Option<Stored> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Stored>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use distcache_recovery::raft_directory::RaftDirectory;
-use openraft::StorageError;
+use openraft::storage::RaftStateMachine;
 use openraft::testing::{StoreBuilder, Suite};
+use openraft::{
+    LeaderId, LogId, RaftSnapshotBuilder, SnapshotMeta, StorageError, StoredMembership,
+};
 use tempfile::TempDir;
 
 use super::disk::Disk;
@@ -46,6 +49,33 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Stores {
 #[test]
 fn openrafts_tests_of_a_store_pass() {
     Suite::test_all(Stores).unwrap();
+}
+
+/// It replaced the newer one, and the entries between the two were purged.
+#[tokio::test]
+async fn a_snapshot_that_was_being_made_does_not_replace_a_newer_one_from_the_leader() {
+    let (dir, log, mut machine) = Stores.build().await.unwrap();
+    let mut builder = machine.get_snapshot_builder().await;
+    let last = LogId::new(LeaderId::new(3, NodeId(2)), 500);
+    let newer = SnapshotMeta {
+        last_log_id: Some(last),
+        last_membership: StoredMembership::default(),
+        snapshot_id: "from-the-leader".to_owned(),
+    };
+    let state = Box::new(State::new().encode().unwrap());
+    machine.install_snapshot(&newer, state).await.unwrap();
+    builder.build_snapshot().await.unwrap();
+    let current = machine.get_current_snapshot().await.unwrap();
+    assert_eq!(current.unwrap().meta, newer);
+    // Closes the directory.
+    drop((builder, machine, log));
+    let open = || RaftDirectory::open(dir.path(), 1).ok();
+    while open().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let disk = Disk::start(open().unwrap()).unwrap();
+    let (mut machine, _) = Machine::open(disk).await.unwrap();
+    assert_eq!(machine.applied_state().await.unwrap().0, Some(last));
 }
 
 fn announcement(node: u64) -> Announcement {
