@@ -143,11 +143,12 @@ impl Follower {
         let is_leased = self.is_named(table)
             && lease
                 .is_some_and(|lease| lease.allows(table, myself, self.incarnation, Ticks::now()));
+        let view = ClusterView::new(myself, State::clone(table), is_leased);
+        // What is lost first: a lease that goes on is for the rest alone.
+        cluster.ownership().withdraw(&view);
         if let Some(lease) = lease {
             cluster.ownership().set_lease(lease.until);
         }
-        let view = ClusterView::new(myself, State::clone(table), is_leased);
-        cluster.ownership().withdraw(&view);
         let has_changed = self.assign(table).await?;
         let was_leased = cluster.view().is_leased();
         cluster.publish(view);
