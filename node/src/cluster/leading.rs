@@ -143,7 +143,7 @@ impl Leader {
             let Some((_, driver)) = &mut leading else { continue };
             let entries = self.look(driver, &standing, &table, now);
             if !entries.is_empty() && self.is_confirmed(&standing).await {
-                let is_plan = !entries.is_empty();
+                let is_plan = entries.iter().any(|of| matches!(of, Entry::Partition { .. }));
                 self.propose_all(entries).await;
                 if is_plan {
                     fault::reach("leader.proposed");
