@@ -172,6 +172,28 @@ fn a_status_reads_as_a_table() {
 }
 
 #[test]
+fn a_cluster_without_a_majority_is_shown_as_one_that_serves_nothing() {
+    let mut status = two_nodes();
+    (status.unserved, status.nodes[1].report) = (1024, None);
+    status.voters.push(NodeId(0xab02));
+    status.nodes[0].report.as_mut().unwrap().is_leased = false;
+    let text = text::status(&status, None);
+    for part in [
+        "2 nodes, no majority of voters answers: 127.0.0.1:2060 is silent; 0 of 1024 partitions",
+        "1024 partitions cannot be used until a majority of voters answers",
+        "up, not serving",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("led by"), "{text}");
+    status.nodes[1] = node(0xab02, 2060);
+    status.nodes[1].report.as_mut().unwrap().is_leased = false;
+    let text = text::status(&status, None);
+    assert!(text.contains("2 nodes, no member holds a lease yet; 0 of 1024"), "{text}");
+    assert!(text.contains("until their nodes serve them again"), "{text}");
+}
+
+#[test]
 fn the_time_left_follows_from_what_was_done() {
     let begun = Ticks::now();
     let pace = Pace::new(begun, 100, 1000);

@@ -16,6 +16,7 @@ pub(super) fn status(status: &Status, eta: Option<Duration>) -> String {
     let cluster = status.cluster.map_or_else(String::new, |cluster| cluster.to_string());
     let served = PARTITIONS - status.unserved.min(PARTITIONS);
     let leader = match status.leader {
+        _ if status.is_without_lease() => without_lease(status),
         Some(leader) => format!("led by {}", address_of(status, leader)),
         None => "without a leader".to_owned(),
     };
@@ -43,6 +44,30 @@ pub(super) fn status(status: &Status, eta: Option<Duration>) -> String {
     text += "\n";
     text += &moves(status, eta);
     text
+}
+
+/// What keeps a cluster from working in which nobody holds a lease, whoever is believed to lead it.
+fn without_lease(status: &Status) -> String {
+    let silent = status.silent_voters();
+    if silent.is_empty() {
+        return "no member holds a lease yet".to_owned();
+    }
+    let addresses: Vec<String> = silent.iter().map(|at| clean(&at.addresses.client)).collect();
+    let what = match has_no_majority(status) {
+        true => "no majority of voters answers",
+        false => "no member holds a lease, and not all voters answer",
+    };
+    format!(
+        "{what}: {} silent",
+        match addresses.len() {
+            1 => format!("{} is", addresses[0]),
+            _ => format!("{} are", addresses.join(", ")),
+        }
+    )
+}
+
+fn has_no_majority(status: &Status) -> bool {
+    status.is_without_lease() && status.silent_voters().len() * 2 >= status.voters.len()
 }
 
 fn node(status: &Status, node: &NodeStatus) -> Vec<String> {
@@ -89,7 +114,11 @@ fn moves(status: &Status, eta: Option<Duration>) -> String {
         (true, 0) => return "nothing moves: every node has its share\n".to_owned(),
         (true, unserved) => {
             let unserved = counted(unserved.into(), "partition");
-            return format!("nothing moves; {unserved} cannot be used until their node is back\n");
+            let until = match has_no_majority(status) {
+                true => "a majority of voters answers",
+                false => "their nodes serve them again",
+            };
+            return format!("nothing moves; {unserved} cannot be used until {until}\n");
         }
         (false, _) => {}
     }

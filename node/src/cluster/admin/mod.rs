@@ -54,7 +54,7 @@ pub struct Status {
     pub cluster: Option<ClusterId>,
     /// Version of the table that this is from.
     pub version: u64,
-    /// Who leads, as far as the node knows.
+    /// Who leads, as far as the node knows: nobody has confirmed it.
     pub leader: Option<NodeId>,
     /// Who votes.
     pub voters: Vec<NodeId>,
@@ -67,7 +67,8 @@ pub struct Status {
     /// Bytes that must be moved still, those under way included; of partitions whose nodes did not
     /// answer nothing is known.
     pub bytes_left: u64,
-    /// Partitions that nobody serves: their primaries are down, or they have none.
+    /// Partitions that nobody serves: their primaries are down, or say that they hold no lease, or
+    /// there is none.
     pub unserved: u16,
 }
 
@@ -164,6 +165,21 @@ pub enum LeaveAnswer {
     Unknown(String),
 }
 
+impl Status {
+    /// Whether no member that answers holds a lease, so nobody has the word of a majority.
+    pub fn is_without_lease(&self) -> bool {
+        let mut reports = self.nodes.iter().filter_map(|node| node.report.as_ref());
+        reports.all(|report| !report.is_leased)
+    }
+
+    /// Returns the voters that did not answer.
+    pub fn silent_voters(&self) -> Vec<&NodeStatus> {
+        let is_silent =
+            |node: &&NodeStatus| self.voters.contains(&node.node) && node.report.is_none();
+        self.nodes.iter().filter(is_silent).collect()
+    }
+}
+
 /// Bytes that are no message of this kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the message cannot be read, the other end may have another version: {0}")]
@@ -238,6 +254,11 @@ pub fn status(
 ) -> Status {
     let moves = moves(table, &reports);
     let surplus = planner::surplus(table);
+    let has_no_lease = |node: &NodeId| reports.get(node).is_some_and(|report| !report.is_leased);
+    let served = |(id, _): &(PartitionId, _)| {
+        table.serving_owner(*id).is_some_and(|owner| !has_no_lease(&owner))
+    };
+    let unserved = PARTITIONS - table.numbered().filter(served).count() as u16;
     let count = |of: &dyn Fn(&MoveStatus) -> bool| moves.iter().filter(|at| of(at)).count() as u16;
     let mut bytes_left: u64 = moves.iter().filter_map(|at| at.progress).map(remaining).sum();
     let nodes = table.nodes.iter().map(|(&node, member)| {
@@ -253,7 +274,6 @@ pub fn status(
         NodeStatus { node, addresses, role, status, partitions: own, receiving, giving, report }
     });
     let nodes = nodes.collect();
-    let served = |(id, _): &(PartitionId, _)| table.serving_owner(*id).is_some();
     Status {
         told_by,
         cluster: table.cluster,
@@ -263,7 +283,7 @@ pub fn status(
         nodes,
         moves_left: surplus.values().sum(),
         bytes_left,
-        unserved: PARTITIONS - table.numbered().filter(served).count() as u16,
+        unserved,
         moves,
     }
 }

@@ -97,6 +97,21 @@ fn a_node_that_is_down_leaves_its_partitions_unserved() {
     assert_eq!((status.unserved, status.bytes_left), (1024, 0));
 }
 
+/// With no majority every key was answered CLUSTERDOWN, and all partitions were said to be served.
+#[test]
+fn a_node_that_says_it_has_no_lease_serves_nothing() {
+    let without = Report { is_leased: false, ..report(5) };
+    let reports = BTreeMap::from([(NodeId(1), without)]);
+    let status = status(NodeId(1), &two_nodes(), &standing(), reports);
+    assert_eq!(status.unserved, 1024);
+    assert!(status.is_without_lease() && status.silent_voters().is_empty());
+    let reports = BTreeMap::from([(NodeId(2), Report { is_leased: false, ..report(5) })]);
+    let status = super::status(NodeId(2), &two_nodes(), &standing(), reports);
+    assert_eq!(status.unserved, 0, "of who is silent and not down nothing is known");
+    let silent: Vec<NodeId> = status.silent_voters().iter().map(|node| node.node).collect();
+    assert_eq!(silent, [NodeId(1)]);
+}
+
 #[test]
 fn what_is_no_message_is_refused_and_never_panics() {
     let reports = BTreeMap::from([(NodeId(1), report(5))]);
