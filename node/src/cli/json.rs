@@ -26,14 +26,16 @@ pub(super) fn status(status: &Status, eta: Option<Duration>) -> Value {
 }
 
 /// Returns how far a node is that leaves.
-pub(super) fn draining(node: &NodeStatus, keys: u64, bytes: u64, eta: Option<Duration>) -> Value {
+pub(super) fn draining(node: &NodeStatus, eta: Option<Duration>) -> Value {
+    let report = node.report.as_ref();
     json!({
         "node": node.node.to_string(),
         "removed": false,
+        "status": word(node.status),
         "partitions_left": node.partitions,
         "moving": node.giving,
-        "keys_left": keys,
-        "bytes_left": bytes,
+        "keys_left": report.map(|report| report.keys),
+        "bytes_left": report.map(|report| report.bytes),
         "eta_s": eta.map(seconds),
     })
 }

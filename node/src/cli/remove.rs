@@ -81,9 +81,11 @@ async fn watch(
                 answered = Ticks::now();
                 let now = status.nodes.iter().find(|known| known.node == member.node);
                 let Some(now) = now else { return Ok(()) };
-                let (partitions, bytes) = (now.partitions.into(), left(now).bytes);
-                let pace = pace.get_or_insert_with(|| Pace::new(answered, partitions, bytes));
-                let eta = pace.eta(answered, partitions, bytes);
+                let partitions = now.partitions.into();
+                let eta = now.report.as_ref().and_then(|report| {
+                    let begins = || Pace::new(answered, partitions, report.bytes);
+                    pace.get_or_insert_with(begins).eta(answered, partitions, report.bytes)
+                });
                 progress.show(member, now, eta)?;
             }
             Err(unanswered) if Ticks::now().since(answered) > SILENCE_MAX => {
@@ -95,16 +97,27 @@ async fn watch(
     }
 }
 
-/// What a node still has.
-#[derive(Debug, Clone, Copy, Default)]
-struct Left {
-    keys: u64,
-    bytes: u64,
-}
-
-fn left(node: &NodeStatus) -> Left {
-    let report = node.report.as_ref();
-    report.map_or_else(Left::default, |report| Left { keys: report.keys, bytes: report.bytes })
+/// Returns a line for people: how far a node is that had so much when it began to leave.
+pub(super) fn line(member: &NodeStatus, now: &NodeStatus, eta: Option<Duration>) -> String {
+    let most = member.partitions.max(now.partitions);
+    let left = format!("{} of {most} partitions left", now.partitions);
+    let line = match &now.report {
+        _ if now.partitions == 0 => {
+            "everything has moved, waiting for the cluster to let it go".to_owned()
+        }
+        _ if !now.status.is_up() => {
+            format!("{left}, but it is down: start it again, and the drain goes on")
+        }
+        None => format!("{left}, it does not answer"),
+        Some(report) => format!(
+            "{left}, {}, {}, {} moving{}",
+            counted(report.keys, "key"),
+            human(report.bytes),
+            now.giving,
+            eta.map_or(String::new(), |eta| format!(", {}", estimate(eta)))
+        ),
+    };
+    format!("draining {}: {line}", clean(&member.addresses.client))
 }
 
 /// Shows how far it is.
@@ -132,22 +145,10 @@ impl Progress<'_> {
             return Ok(());
         }
         self.shown = Some(Ticks::now());
-        let Left { keys, bytes } = left(now);
         if self.format == Format::Json {
-            return print(self.out, &json::draining(now, keys, bytes, eta).to_string());
+            return print(self.out, &json::draining(now, eta).to_string());
         }
-        let line = match now.partitions {
-            0 => "everything has moved, waiting for the cluster to let it go".to_owned(),
-            partitions => format!(
-                "{partitions} of {} partitions left, {}, {}, {} moving{}",
-                member.partitions.max(partitions),
-                counted(keys, "key"),
-                human(bytes),
-                now.giving,
-                eta.map_or(String::new(), |eta| format!(", {}", estimate(eta)))
-            ),
-        };
-        let line = format!("draining {}: {line}", clean(&member.addresses.client));
+        let line = line(member, now, eta);
         if !replaces {
             return print(self.out, &line);
         }

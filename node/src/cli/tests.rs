@@ -1,5 +1,7 @@
 use std::ffi::OsString;
 
+use serde_json::Value;
+
 use super::pace::Pace;
 use super::*;
 use crate::clock::Ticks;
@@ -191,6 +193,27 @@ fn a_cluster_without_a_majority_is_shown_as_one_that_serves_nothing() {
     let text = text::status(&status, None);
     assert!(text.contains("2 nodes, no member holds a lease yet; 0 of 1024"), "{text}");
     assert!(text.contains("until their nodes serve them again"), "{text}");
+}
+
+/// It read as if nothing were left on the node.
+#[test]
+fn a_node_that_goes_down_while_it_is_drained_is_not_shown_as_empty() {
+    let member = node(0xab02, 2060);
+    let line = |now: &NodeStatus| remove::line(&member, now, None);
+    let mut now = member.clone();
+    assert!(line(&now).contains("512 of 512 partitions left, 500 keys, 1.2 MB"), "{}", line(&now));
+    now.report = None;
+    let silent = line(&now);
+    assert!(silent.contains("512 of 512 partitions left, it does not answer"), "{silent}");
+    now.status = MemberStatus::Down { leaving: true };
+    let down = line(&now);
+    assert!(down.contains("down") && down.contains("start it again"), "{down}");
+    for line in [silent, down] {
+        assert!(!line.contains("0 keys") && !line.contains("0 B"), "{line}");
+    }
+    let json = json::draining(&now, None);
+    assert_eq!((&json["keys_left"], &json["bytes_left"]), (&Value::Null, &Value::Null));
+    assert_eq!((&json["status"], &json["partitions_left"]), (&"down, leaving".into(), &512.into()));
 }
 
 #[test]
