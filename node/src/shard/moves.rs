@@ -167,8 +167,11 @@ impl ShardMoves {
                     keyspace.attach(received);
                     note(keyspace, partition, Operation::Own { epoch, from });
                 } else {
-                    // Left over from a move that was cancelled before this node got it otherwise.
+                    // Left over from a move that was cancelled before this node got it otherwise:
+                    // the log must not begin with that either.
                     followed.dropped.push(received);
+                    note(keyspace, partition, Operation::MoveIn { epoch, from: 0 });
+                    note(keyspace, partition, Operation::Own { epoch, from: 0 });
                 }
             }
             Part::Receives(move_id) if staged == Some(move_id) => {}

@@ -217,8 +217,11 @@ fn a_move_ends_if_the_log_may_have_dropped_some_of_it() {
 fn what_is_left_of_another_move_is_not_taken_for_the_partition() {
     let (mut source, mut target) = begun();
     let chunks = stream(&mut source, &mut target, |_, _| {});
+    target.logged();
     assert_eq!(target.follow(got(chunks + 1), TARGET, SOURCE).dropped.len(), 1);
     assert_eq!(target.get("{a}1"), None);
+    // Nor by the next process, which has what the log says.
+    assert_eq!(target.logged(), ["move-in", "own"]);
 }
 
 #[test]
