@@ -98,9 +98,10 @@ pub enum MembershipError {
 /// may be the only copies there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this node is new in the cluster, which has its keys elsewhere, but its data directory has {0} \
-     keys: start with an empty directory; `distcache-log state --format resp` writes the keys of \
-     this one for `redis-cli --pipe`"
+    "this node is new in the cluster, where no keys are its own yet, but its data directory has \
+     {0} keys: start with an empty directory; `distcache-log state --format resp` writes the keys \
+     of this one for `redis-cli --pipe`, and if it was a member that lost its raft directory, \
+     `distcache-node cluster remove NODE --lost` gives that member up"
 )]
 pub struct BringsKeys(u64);
 
