@@ -54,7 +54,8 @@ pub enum RaftDbError {
     #[error(
         "raft's log in {dir} is damaged: {reason}; put a copy of the directory back that was made \
          when the node was last stopped, or remove it: a node that is alone then goes on with its \
-         keys, and one of several is refused until its data directory is empty"
+         keys; one of several needs an empty data directory, and \
+         `distcache-node cluster remove NODE --lost` gives the old one up"
     )]
     Damaged {
         /// The directory.

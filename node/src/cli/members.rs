@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::text::clean;
 use crate::clock;
-use crate::cluster::admin::{self, LEAVE, Leave, LeaveAnswer, STATUS, Status};
+use crate::cluster::admin::{self, GIVE_UP, GiveUp, LEAVE, Leave, LeaveAnswer, STATUS, Status};
 use crate::cluster::bootstrap::SEEDS_MAX;
 use crate::cluster::bus::{self, Bus, BusConfig, BusError, Class, Kind, Reason};
 use crate::cluster::table::{ClusterId, Incarnation, NodeId};
@@ -106,6 +106,15 @@ impl Members {
     pub(super) async fn leave(&mut self, node: NodeId) -> Result<LeaveAnswer, Unanswered> {
         let body = Bytes::from(admin::encode(&Leave { node }));
         self.ask(LEAVE, body, |body| admin::decode(body).map_err(|error| error.to_string())).await
+    }
+
+    /// Asks that the cluster goes on without a node that is down.
+    ///
+    /// # Errors
+    /// See [`Unanswered`].
+    pub(super) async fn give_up(&mut self, node: NodeId) -> Result<LeaveAnswer, Unanswered> {
+        let body = Bytes::from(admin::encode(&GiveUp { node, is_handed_on: false }));
+        self.ask(GIVE_UP, body, |body| admin::decode(body).map_err(|error| error.to_string())).await
     }
 
     async fn ask<T>(

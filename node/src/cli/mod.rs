@@ -18,9 +18,10 @@ mod text;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use self::members::Members;
+use self::remove::Asked;
 use crate::cluster::addresses;
 use crate::config::{Config, Secret};
 
@@ -48,7 +49,18 @@ enum Format {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Action {
     Status,
-    Remove { node: String },
+    Remove { node: String, keys: Keys },
+}
+
+/// What becomes of the keys of a node that is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keys {
+    /// They move to the others.
+    Move,
+    /// They are lost with the node, but nobody has said yet that they may be.
+    Lost,
+    /// They are lost, and so be it.
+    GiveUp,
 }
 
 /// What a cluster is asked for.
@@ -103,8 +115,13 @@ with its port.
 Every key of the node moves to the others while clients work; then the node is no member any more, \
 and its process ends with exit code 0. Interrupting this program changes nothing about that.
 
+A node that is down keeps its partitions until it is back. If its disk is lost, --lost says how \
+many that are; with --give-up-keys as well, they come back empty on the other nodes, and the node \
+is no member any more. Where its data still exists, start it instead: nothing is lost then.
+
 Examples:
   distcache-node cluster remove 3fa0 --seeds host1
+  distcache-node cluster remove 3fa0 --lost --give-up-keys --seeds host1
   distcache-node cluster remove host4:2050 --seeds host1,host2 --timeout 600";
 
 const SEEDS_HELP: &str = "\
@@ -138,6 +155,19 @@ pub fn command(option: impl Fn(&str) -> Arg) -> Command {
     let remove = Command::new("remove")
         .about("Moves everything that a node has to the others, and lets it go")
         .arg(Arg::new("node").value_name("NODE").required(true).help("The node: id or address"))
+        .arg(
+            Arg::new("lost")
+                .long("lost")
+                .action(ArgAction::SetTrue)
+                .help("The node is down and its disk is lost: goes on without it"),
+        )
+        .arg(
+            Arg::new("give-up-keys")
+                .long("give-up-keys")
+                .action(ArgAction::SetTrue)
+                .requires("lost")
+                .help("Confirms that the keys which only the lost node had are given up"),
+        )
         .after_help(AFTER_REMOVE_HELP);
     let status =
         Command::new("status").about("Shows members, what they have, and what is on its way");
@@ -158,6 +188,11 @@ impl Request {
         let action = match name {
             "remove" => Action::Remove {
                 node: flags.get_one::<String>("node").cloned().unwrap_or_default(),
+                keys: match (flags.get_flag("lost"), flags.get_flag("give-up-keys")) {
+                    (false, _) => Keys::Move,
+                    (true, false) => Keys::Lost,
+                    (true, true) => Keys::GiveUp,
+                },
             },
             _ => Action::Status,
         };
@@ -189,8 +224,9 @@ pub fn run(request: &Request) -> Result<(), CliError> {
         let mut members = Members::new(request.seeds.clone(), request.secret.as_ref());
         match &request.action {
             Action::Status => status::show(&mut members, request, &mut out).await,
-            Action::Remove { node } => {
-                remove::remove(&mut members, node, request, is_terminal, &mut out).await
+            Action::Remove { node, keys } => {
+                let asked = Asked { name: node, keys: *keys };
+                remove::remove(&mut members, asked, request, is_terminal, &mut out).await
             }
         }
     });

@@ -8,7 +8,7 @@ use super::members::Members;
 use super::pace::Pace;
 use super::status::{ASK_AGAIN, first};
 use super::text::{clean, counted, estimate, human};
-use super::{ANSWER_LIMIT, CliError, Format, Request, json, print};
+use super::{ANSWER_LIMIT, CliError, Format, Keys, Request, json, print};
 use crate::clock::{self, Ticks};
 use crate::cluster::admin::{LeaveAnswer, NodeStatus, Status};
 use crate::cluster::table::NodeId;
@@ -25,10 +25,18 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long the cluster may be without a leader when the node is to begin to leave.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Drains a node, until it is no member any more.
+/// Who is to be removed, and how.
+pub(super) struct Asked<'a> {
+    /// What the operator calls the node.
+    pub(super) name: &'a str,
+    /// What becomes of its keys.
+    pub(super) keys: Keys,
+}
+
+/// Drains a node or goes on without it, until it is no member any more.
 pub(super) async fn remove(
     members: &mut Members,
-    name: &str,
+    Asked { name, keys }: Asked<'_>,
     request: &Request,
     is_terminal: bool,
     out: &mut dyn Write,
@@ -36,10 +44,14 @@ pub(super) async fn remove(
     let status = first(members, ANSWER_LIMIT.min(request.timeout.unwrap_or(ANSWER_LIMIT))).await?;
     let member = find(&status, name).map_err(CliError::NoSuchNode)?;
     members.avoid(member.node);
-    begin(members, member.node).await?;
+    if keys != Keys::Move {
+        check_lost(member, keys).map_err(CliError::Refused)?;
+    }
+    begin(members, member.node, keys).await?;
     let format = request.format;
     let (shown, is_drawn) = (None, false);
-    let mut progress = Progress { format, is_terminal, out, begun: Ticks::now(), shown, is_drawn };
+    let mut progress =
+        Progress { keys, format, is_terminal, out, begun: Ticks::now(), shown, is_drawn };
     let drained = tokio::select! {
         drained = clock::within(request.timeout, watch(members, member, &mut progress)) => drained,
         _ = tokio::signal::ctrl_c() => Some(Err(CliError::Interrupted)),
@@ -50,11 +62,31 @@ pub(super) async fn remove(
     progress.done(member)
 }
 
+/// Says why a node is not given up, if it is not down, or nobody has said that its keys may go.
+pub(super) fn check_lost(member: &NodeStatus, keys: Keys) -> Result<(), String> {
+    let node = format!("node {} at {}", member.node, clean(&member.addresses.client));
+    if member.status.is_up() {
+        return Err(format!("{node} is not down: without --lost, its keys move to the others"));
+    }
+    match keys {
+        Keys::Lost => Err(format!(
+            "{node} is down with {}: their keys would be lost, and they would come back empty; \
+             add --give-up-keys if that is to be, or start the node again if its data exists",
+            counted(member.partitions.into(), "partition")
+        )),
+        Keys::Move | Keys::GiveUp => Ok(()),
+    }
+}
+
 /// Asks until the cluster has agreed.
-async fn begin(members: &mut Members, node: NodeId) -> Result<(), CliError> {
+async fn begin(members: &mut Members, node: NodeId, keys: Keys) -> Result<(), CliError> {
     let begun = Ticks::now();
     loop {
-        let failure = match members.leave(node).await {
+        let asked = match keys {
+            Keys::Move => members.leave(node).await,
+            Keys::Lost | Keys::GiveUp => members.give_up(node).await,
+        };
+        let failure = match asked {
             Ok(LeaveAnswer::Leaving) => return Ok(()),
             Ok(LeaveAnswer::Refused(why)) => return Err(CliError::Refused(clean(&why))),
             Ok(LeaveAnswer::Unknown(why)) => clean(&why),
@@ -122,6 +154,7 @@ pub(super) fn line(member: &NodeStatus, now: &NodeStatus, eta: Option<Duration>)
 
 /// Shows how far it is.
 struct Progress<'a> {
+    keys: Keys,
     format: Format,
     is_terminal: bool,
     out: &'a mut dyn Write,
@@ -148,7 +181,13 @@ impl Progress<'_> {
         if self.format == Format::Json {
             return print(self.out, &json::draining(now, eta).to_string());
         }
-        let line = line(member, now, eta);
+        let line = match self.keys {
+            Keys::Move => line(member, now, eta),
+            Keys::Lost | Keys::GiveUp => {
+                let left = counted(now.partitions.into(), "partition");
+                format!("giving up {}: {left} left", clean(&member.addresses.client))
+            }
+        };
         if !replaces {
             return print(self.out, &line);
         }
@@ -168,8 +207,15 @@ impl Progress<'_> {
         }
         let (node, address) = (member.node, clean(&member.addresses.client));
         let line = format!(
-            "node {node} at {address} has left the cluster after {:.1} s; its process ends",
-            took.as_secs_f64()
+            "node {node} at {address} has left the cluster after {:.1} s; {}",
+            took.as_secs_f64(),
+            match self.keys {
+                Keys::Move => "its process ends".to_owned(),
+                Keys::Lost | Keys::GiveUp => {
+                    let partitions = counted(member.partitions.into(), "partition");
+                    format!("{partitions} came back empty; do not start it again with its data")
+                }
+            }
         );
         print(self.out, &line)
     }

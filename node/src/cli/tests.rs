@@ -39,9 +39,14 @@ fn seeds_and_secret_are_read_as_the_node_reads_them() {
     assert_eq!(asked.secret, Some(Secret::new("hidden-in-the-environment")));
     let line = "distcache-node cluster remove 3fa0 --seeds c --format json --timeout 9";
     let asked = request(line, &variables);
-    assert_eq!(asked.action, Action::Remove { node: "3fa0".to_owned() });
+    let remove = |keys| Action::Remove { node: "3fa0".to_owned(), keys };
+    assert_eq!(asked.action, remove(Keys::Move));
     assert_eq!((asked.seeds, asked.format), (vec!["c:12050".to_owned()], Format::Json));
     assert_eq!(asked.timeout, Some(Duration::from_secs(9)));
+    let line = "distcache-node cluster remove 3fa0 --lost";
+    assert_eq!(request(line, &[]).action, remove(Keys::Lost));
+    let asked = request(&format!("{line} --give-up-keys"), &[]);
+    assert_eq!(asked.action, remove(Keys::GiveUp));
 }
 
 #[test]
@@ -50,6 +55,8 @@ fn what_cannot_be_understood_is_a_matter_of_usage() {
         "distcache-node cluster",
         "distcache-node cluster remove",
         "distcache-node cluster stop",
+        "distcache-node cluster remove 3fa0 --give-up-keys",
+        "distcache-node cluster status --lost",
         "distcache-node cluster status --timeout 0",
         "distcache-node cluster status --format xml",
         "distcache-node --port 1 cluster status",
@@ -214,6 +221,17 @@ fn a_node_that_goes_down_while_it_is_drained_is_not_shown_as_empty() {
     let json = json::draining(&now, None);
     assert_eq!((&json["keys_left"], &json["bytes_left"]), (&Value::Null, &Value::Null));
     assert_eq!((&json["status"], &json["partitions_left"]), (&"down, leaving".into(), &512.into()));
+}
+
+#[test]
+fn keys_are_given_up_only_of_a_node_that_is_down_and_when_the_operator_says_so() {
+    let mut member = node(0xab02, 2060);
+    let refused = remove::check_lost(&member, Keys::GiveUp).unwrap_err();
+    assert!(refused.contains("000000000000ab02 at 127.0.0.1:2060 is not down"), "{refused}");
+    member.status = MemberStatus::Down { leaving: false };
+    let refused = remove::check_lost(&member, Keys::Lost).unwrap_err();
+    assert!(refused.contains("512 partitions") && refused.contains("--give-up-keys"), "{refused}");
+    assert_eq!(remove::check_lost(&member, Keys::GiveUp), Ok(()));
 }
 
 #[test]

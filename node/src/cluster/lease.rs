@@ -210,7 +210,7 @@ impl Grantor {
     }
 
     /// Whether every lease of a node that the table says is down has ended, whoever granted it, so
-    /// that somebody else may be promoted in its place.
+    /// that somebody else may be given its partitions.
     ///
     /// The table that says so must have been read before this is called.
     pub fn lease_over(&self, node: NodeId, now: Moment) -> bool {

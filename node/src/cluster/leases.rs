@@ -92,8 +92,8 @@ impl Leases {
         answered.await.unwrap_or(LeaseAnswer::Unconfirmed)
     }
 
-    /// Whether every lease of a node that the applied table says is down has ended: as a promotion
-    /// in its place must wait for. The caller has confirmed that this node leads, and then read
+    /// Whether every lease of a node that the applied table says is down has ended: as whatever
+    /// replaces it must wait for. The caller has confirmed that this node leads, and then read
     /// the table.
     pub fn lease_over(&self, node: NodeId) -> bool {
         let (standing, now) = (self.consensus.standing(), Moment::now());

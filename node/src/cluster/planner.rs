@@ -9,6 +9,7 @@
 //! A plan holds only what may begin now. It is made again when something has changed; each move
 //! that is done brings the table one step closer, and none is ever taken back.
 
+mod lost;
 mod shares;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use self::lost::replace_lost;
 use self::shares::{Share, is_busy, is_unassigned, owner_after_move, shares};
 use super::table::{
     Change, Entry, Joining, MoveId, MovePhase, NodeId, Partition, PartitionId, State, Then,

@@ -125,7 +125,8 @@ impl ClusterPart {
         links.connect(bus.clone());
         let target = Arc::new(Target::new(node.clone(), consensus.clone()));
         let incarnation = process.announcement.incarnation;
-        let admin = Admin::new(node.clone(), incarnation, bus.clone(), consensus.clone());
+        let admin =
+            Admin::new(node.clone(), incarnation, bus.clone(), consensus.clone(), leases.clone());
         service.open(consensus.clone(), leases.clone(), node.clone(), target, admin);
         node.cluster.set_forward(Arc::new(bus.clone()));
         let for_info = bus.clone();

@@ -1,6 +1,7 @@
 //! What operators ask of a cluster: how it stands, and that a node leaves it.
 //!
-//! The requests are of class control, see [`STATUS`], [`REPORT`] and [`LEAVE`]. Whoever asks has
+//! The requests are of class control, see [`STATUS`], [`REPORT`], [`LEAVE`] and
+//! [`GIVE_UP`]. Whoever asks has
 //! shown that it knows the cluster's secret, and need not be a member: so a tool asks that is none.
 //!
 //! This file has the messages, with every bound on what is read, and what is reckoned from the
@@ -32,6 +33,9 @@ pub const REPORT: Kind = Kind::new(33);
 
 /// Asks any node to let a [`Leave`] begin; the answer is a [`LeaveAnswer`].
 pub const LEAVE: Kind = Kind::new(34);
+
+/// Asks any node to let a [`GiveUp`] begin; the answer is a [`LeaveAnswer`].
+pub const GIVE_UP: Kind = Kind::new(35);
 
 /// Bytes of a message.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -154,6 +158,16 @@ pub struct Leave {
     pub node: NodeId,
 }
 
+/// A member that is down is lost for good: what only it had comes back empty on others, and it is
+/// to be no member any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GiveUp {
+    /// The member.
+    pub node: NodeId,
+    /// Whether a node that does not lead has handed this on: that happens once.
+    pub is_handed_on: bool,
+}
+
 /// What became of that wish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaveAnswer {
@@ -207,6 +221,12 @@ impl Message for Report {
 }
 
 impl Message for Leave {
+    fn is_bounded(&self) -> bool {
+        true
+    }
+}
+
+impl Message for GiveUp {
     fn is_bounded(&self) -> bool {
         true
     }

@@ -8,12 +8,14 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::{
-    LEAVE, Leave, LeaveAnswer, Message, REPORT, Report, STATUS, Sending, Status, TEXT_BYTES_MAX,
-    decode, encode, status,
+    GIVE_UP, GiveUp, LEAVE, Leave, LeaveAnswer, Message, REPORT, Report, STATUS, Sending, Status,
+    TEXT_BYTES_MAX, decode, encode, status,
 };
 use crate::actors::shard::Stopped;
 use crate::clock::{self, Ticks};
 use crate::cluster::bus::{Bus, Class, Handling, Kind};
+use crate::cluster::leases::{CONFIRM_LIMIT, Leases};
+use crate::cluster::planner::replace_lost;
 use crate::cluster::raft::{Consensus, ProposeError};
 use crate::cluster::table::{Entry, Incarnation, NodeId, Outcome, PartitionId, State};
 use crate::node::Node;
@@ -30,6 +32,7 @@ pub struct Admin {
     incarnation: Incarnation,
     bus: Bus,
     consensus: Consensus,
+    leases: Leases,
 }
 
 impl Admin {
@@ -39,8 +42,9 @@ impl Admin {
         incarnation: Incarnation,
         bus: Bus,
         consensus: Consensus,
+        leases: Leases,
     ) -> Arc<Self> {
-        Arc::new(Admin { node, incarnation, bus, consensus })
+        Arc::new(Admin { node, incarnation, bus, consensus, leases })
     }
 
     /// Answers a request of class control; `None` if its kind is none of an operator's.
@@ -55,6 +59,10 @@ impl Admin {
             LEAVE => Box::pin(async move {
                 let leave = decode(&body).map_err(|error| error.to_string())?;
                 Ok(message(&admin.leave(leave).await))
+            }),
+            GIVE_UP => Box::pin(async move {
+                let give_up = decode(&body).map_err(|error| error.to_string())?;
+                Ok(message(&admin.give_up(give_up).await))
             }),
             _ => return None,
         })
@@ -129,14 +137,84 @@ impl Admin {
         if let Some(refusal) = stranded(&table, node) {
             return LeaveAnswer::Refused(refusal);
         }
+        self.mark_leaving(node).await
+    }
+
+    async fn mark_leaving(&self, node: NodeId) -> LeaveAnswer {
         match self.consensus.propose(Entry::NodeLeaving { node }, LEAVE_LIMIT).await {
             Ok(Outcome::Applied | Outcome::AlreadyApplied) => LeaveAnswer::Leaving,
             Ok(Outcome::Refused(refusal)) => LeaveAnswer::Refused(cut(refusal.to_string())),
-            Err(ProposeError::NotLeader { leader: None }) => {
-                LeaveAnswer::Unknown("no node leads the cluster now".to_owned())
-            }
-            Err(error) => LeaveAnswer::Unknown(cut(error.to_string())),
+            Err(error) => unknown(&error),
         }
+    }
+
+    /// Goes on without a node: its partitions begin anew, empty, and the leader forgets it as one
+    /// that has left. Only the leader knows whether the node may serve still, by its last lease.
+    async fn give_up(&self, GiveUp { node, is_handed_on }: GiveUp) -> LeaveAnswer {
+        match self.consensus.confirm(CONFIRM_LIMIT).await {
+            Ok(_) => {}
+            Err(ProposeError::NotLeader { leader: Some(leader) }) if !is_handed_on => {
+                return self.hand_on(leader, GiveUp { node, is_handed_on: true }).await;
+            }
+            Err(error) => return unknown(&error),
+        }
+        // Read behind the confirmation, and before the lease is asked for: see
+        // [`Leases::lease_over`].
+        let table = Arc::clone(&self.consensus.table().borrow());
+        let Some(member) = table.nodes.get(&node) else { return LeaveAnswer::Leaving };
+        if member.status.is_up() {
+            return LeaveAnswer::Refused(cut(format!(
+                "node {node} at {} is not down: `cluster remove` without --lost moves its keys to \
+                 the others",
+                member.addresses.bus
+            )));
+        }
+        if !self.leases.lease_over(node) {
+            let text = "the node may serve still: its lease is not over yet";
+            return LeaveAnswer::Unknown(text.to_owned());
+        }
+        match self.mark_leaving(node).await {
+            LeaveAnswer::Leaving => self.replace(&table, node).await,
+            answer => answer,
+        }
+    }
+
+    /// Proposes what replaces the partitions that only this node had. If it is back meanwhile, its
+    /// partitions are in another epoch, and stay as they are.
+    async fn replace(&self, table: &State, node: NodeId) -> LeaveAnswer {
+        let mut proposals = JoinSet::new();
+        for entry in replace_lost(table, node) {
+            let consensus = self.consensus.clone();
+            proposals.spawn(async move { consensus.propose(entry, LEAVE_LIMIT).await });
+        }
+        let (mut replaced, mut failure) = (0_usize, None);
+        while let Some(proposed) = proposals.join_next().await {
+            match proposed {
+                Ok(Ok(Outcome::Applied | Outcome::AlreadyApplied)) => replaced += 1,
+                Ok(Ok(Outcome::Refused(refusal))) => failure = Some(refusal.to_string()),
+                Ok(Err(error)) => failure = Some(error.to_string()),
+                Err(_) => failure = Some("the node is stopping".to_owned()),
+            }
+        }
+        log::warn!(node:%, partitions = replaced; "a lost node's partitions come back empty");
+        failure.map_or(LeaveAnswer::Leaving, |text| LeaveAnswer::Unknown(cut(text)))
+    }
+
+    async fn hand_on(&self, leader: NodeId, give_up: GiveUp) -> LeaveAnswer {
+        let body = message(&give_up);
+        let called = self.bus.call(leader, Class::Control, GIVE_UP, body, LEAVE_LIMIT).await;
+        let answer = called.map_err(|error| error.to_string());
+        let answer = answer.and_then(|body| decode(&body).map_err(|error| error.to_string()));
+        answer.unwrap_or_else(|text| LeaveAnswer::Unknown(cut(text)))
+    }
+}
+
+fn unknown(error: &ProposeError) -> LeaveAnswer {
+    match error {
+        ProposeError::NotLeader { leader: None } => {
+            LeaveAnswer::Unknown("no node leads the cluster now".to_owned())
+        }
+        error => LeaveAnswer::Unknown(cut(error.to_string())),
     }
 }
 
@@ -148,7 +226,7 @@ fn stranded(table: &State, node: NodeId) -> Option<String> {
     (alone > 0).then(|| {
         cut(format!(
             "node {node} at {bus} is down, and nobody else has its {alone} partitions: start it \
-             again, and ask once more"
+             again, and ask once more; if its disk is lost, --lost gives its keys up"
         ))
     })
 }

@@ -68,7 +68,7 @@ fn report(bytes: u64) -> Report {
 
 #[test]
 fn the_kinds_are_nobody_elses() {
-    for kind in [STATUS, REPORT, LEAVE] {
+    for kind in [STATUS, REPORT, LEAVE, GIVE_UP] {
         assert_eq!(CallKind::from_number(kind.number()), None);
         assert_ne!(kind, LEASE);
     }
@@ -129,6 +129,7 @@ fn what_is_no_message_is_refused_and_never_panics() {
         let _ = decode::<Status>(&damaged);
         let _ = decode::<Report>(&damaged);
         let _ = decode::<Leave>(&damaged);
+        let _ = decode::<GiveUp>(&damaged);
         let _ = decode::<LeaveAnswer>(&damaged);
     }
     let too_long = Report { version: "v".repeat(TEXT_BYTES_MAX + 1), ..report(1) };

@@ -131,7 +131,8 @@ pub enum Change {
         move_id: MoveId,
     },
     /// A node becomes primary in place of one that is down or has restarted. The proposer has
-    /// waited until the lease of the former primary is over.
+    /// waited until the lease of the former primary is over. Nobody proposes it as long as there
+    /// is one copy of each partition.
     Promote {
         /// The node.
         to: NodeId,
@@ -140,7 +141,8 @@ pub enum Change {
         unclean: bool,
     },
     /// A node becomes primary with an empty partition: nobody ever had it, or no copy can be
-    /// reached and the operator has chosen to go on without.
+    /// reached and the operator has chosen to go on without. The proposer has waited until the
+    /// lease of the former primary is over.
     AssignEmpty {
         /// The node.
         to: NodeId,
