@@ -7,7 +7,7 @@
 //!
 //! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
 //! [`node`], [`monitor`], [`cluster`], [`http`], [`sockets`], [`start`], [`cli`], [`config`],
-//! [`logger`], [`process`], [`limits`], [`clock`].
+//! [`logger`], [`process`], [`files`], [`limits`], [`clock`].
 
 pub mod actors;
 pub mod cli;
@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod command;
 pub mod compaction;
 pub mod config;
+pub mod files;
 pub mod http;
 pub mod keyspace;
 pub mod limits;

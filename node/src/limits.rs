@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use distcache_protocol::peer::FORWARD_LINKS_MAX;
+
 use crate::keyspace::walk::WalkLimits;
 
 /// Messages a shard's mailbox holds before others wait for a place. Batches are not in it: they
@@ -119,6 +121,23 @@ const _: () = assert!(LOG_QUEUE_BYTES_RESUME < LOG_QUEUE_BYTES_MAX);
 
 /// Connections of the HTTP port at a time; more are closed at once.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
+
+/// Open files of the node itself: listeners, event queues, the log and consensus (about 35), and
+/// those that are open for a moment, as while the configuration is rewritten.
+pub const FILES_NODE: u64 = 64;
+
+/// Open files of a shard's thread: its event queue.
+pub const FILES_PER_SHARD: u64 = 4;
+
+/// Connections to and from one other node: of each class one in each direction; of class forward,
+/// one a thread, of which the other node is taken to have as many.
+pub const fn bus_connections_of_peer(shards: u64) -> u64 {
+    let forward = if shards < FORWARD_LINKS_MAX as u64 { shards } else { FORWARD_LINKS_MAX as u64 };
+    2 * (3 + forward)
+}
+
+/// How long a warning that anybody can cause again and again is not repeated.
+pub const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
 /// Bytes of an HTTP request's first line and headers. Its body is not read.
 pub const HTTP_HEADER_BYTES_MAX: usize = 8 * 1024;

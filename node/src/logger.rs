@@ -1,11 +1,13 @@
 //! The log lines of the program: where they go and what they look like.
 
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use log::LevelFilter;
 use log::kv::{self, Key, Value, VisitSource};
+use log::{Level, LevelFilter};
 
-use crate::clock;
+use crate::clock::{self, Ticks};
 use crate::records::UnixMillis;
 
 /// Libraries whose lines below `warn` are about their insides, not about this node.
@@ -33,6 +35,36 @@ pub fn start(level: LevelFilter) {
 /// Changes the least severe level that is written.
 pub fn set_level(level: LevelFilter) {
     log::set_max_level(level);
+}
+
+/// A warning that is repeated now and then only, as what causes it may go on for ever, or be
+/// anybody's doing.
+#[derive(Debug)]
+pub struct Seldom {
+    pause: Duration,
+    last: Mutex<Option<Ticks>>,
+}
+
+impl Seldom {
+    /// A warning that comes no more often than once in `pause`.
+    pub const fn new(pause: Duration) -> Self {
+        Seldom { pause, last: Mutex::new(None) }
+    }
+
+    /// Returns the level of the line that is to be logged now: debug, where there was a warning
+    /// within the pause.
+    pub fn level(&self) -> Level {
+        self.level_at(Ticks::now())
+    }
+
+    fn level_at(&self, now: Ticks) -> Level {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_some_and(|last| now.since(last) < self.pause) {
+            return Level::Debug;
+        }
+        *last = Some(now);
+        Level::Warn
+    }
 }
 
 struct Fields(String);
@@ -70,6 +102,16 @@ fn civil(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_is_repeated_only_after_its_pause() {
+        let second = Duration::from_secs(1);
+        let seldom = Seldom::new(10 * second);
+        let begin = Ticks::now();
+        let at = |seconds| seldom.level_at(begin.after(seconds * second));
+        assert_eq!([at(0), at(1), at(9)], [Level::Warn, Level::Debug, Level::Debug]);
+        assert_eq!([at(11), at(12), at(22)], [Level::Warn, Level::Debug, Level::Warn]);
+    }
 
     #[test]
     fn times_are_written_in_utc() {

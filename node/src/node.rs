@@ -10,7 +10,8 @@ use crate::actors::shard::{ShardHandle, Stopped};
 use crate::clock::{self, Ticks};
 use crate::cluster::view::{Cluster, ClusterView};
 use crate::command::TABLE;
-use crate::config::LiveConfig;
+use crate::config::{Config, LiveConfig};
+use crate::files;
 use crate::keyspace::{KeyHasher, ShardId};
 use crate::monitor::Monitor;
 use crate::oplog::load::LoadProgress;
@@ -170,6 +171,12 @@ impl Node {
     /// Whether the log is being compacted.
     pub fn is_compacting(&self) -> bool {
         self.log.as_ref().is_some_and(|log| log.status.figures().compacting)
+    }
+
+    /// Open files that are kept from clients, with this configuration and the present cluster.
+    pub fn files_reserved(&self, config: &Config) -> u64 {
+        let members = self.cluster.view().table.nodes.len();
+        files::reserved(self.shards.len(), files::peers(config, members))
     }
 
     /// Number of databases.

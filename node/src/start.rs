@@ -25,7 +25,7 @@ use crate::cluster::view::ClusterView;
 use crate::config::{Config, LiveConfig};
 use crate::http::serve::HttpServer;
 use crate::keyspace::{Keyspace, ShardId};
-use crate::limits::{HTTP_CONNECTIONS_MAX, LEFT_LINGER, LEFT_LINGER_CLIENTS_MAX};
+use crate::limits::{LEFT_LINGER, LEFT_LINGER_CLIENTS_MAX};
 use crate::node::{Node, NodeParts};
 use crate::oplog::LogStatus;
 use crate::server::listen::ListenError;
@@ -33,10 +33,7 @@ use crate::server::{self, off_thread, sweep};
 use crate::shard::ShardState;
 use crate::shard::memory::MemoryGate;
 use crate::sockets::{Sockets, write_ports};
-use crate::{actors, compaction, logger, oplog, process};
-
-/// Open files that are no clients: listeners, event queues, the log, operators.
-const FILES_RESERVED: u64 = 64 + HTTP_CONNECTIONS_MAX as u64;
+use crate::{actors, compaction, files, logger, oplog, process};
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +45,15 @@ pub enum StartError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The system lets the process open too few files to serve any client.
+    #[error(
+        "the system's limit of open files is too low: the node itself needs {reserved}, and each \
+         client one more; raise it (ulimit -n, LimitNOFILE), or lower --shards"
+    )]
+    OpenFiles {
+        /// What is kept from clients.
+        reserved: u64,
     },
     /// An address cannot be listened on.
     #[error(transparent)]
@@ -82,9 +88,9 @@ pub fn run(config: LiveConfig, warnings: &[String]) -> Result<(), StartError> {
 }
 
 async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
-    let config = live.current();
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-    allow_clients(config.maxclients);
+    allow_clients(&live)?;
+    let config = live.current();
     let sockets = Sockets::open(&config)?;
     let ports = sockets.ports;
     let directory = open_raft(&config).await?;
@@ -298,14 +304,15 @@ async fn load_log(node: &Node, replay: Option<Replay>) -> Result<(), StartError>
     Ok(())
 }
 
-/// Makes room for as many sockets as there may be clients.
-fn allow_clients(maxclients: u32) {
-    let wanted = u64::from(maxclients) + FILES_RESERVED;
-    let files = process::raise_open_files(wanted);
-    if files < wanted {
-        let clients = files.saturating_sub(FILES_RESERVED);
-        log::warn!(maxclients, clients; "the system's limit of open files allows fewer clients");
+/// Makes room for as many sockets as there may be clients, or lets there be fewer.
+fn allow_clients(live: &LiveConfig) -> Result<(), StartError> {
+    let config = live.current();
+    let reserved = files::reserved(config.shard_count(), files::peers(&config, 0));
+    if files::make_room(config.maxclients, reserved) == 0 {
+        return Err(StartError::OpenFiles { reserved });
     }
+    files::fit_clients(live, reserved);
+    Ok(())
 }
 
 /// Waits for a signal or for `SHUTDOWN`.

@@ -476,6 +476,7 @@ fn changes_are_applied_in_the_order_in_which_they_are_made() {
                     let apply = |new: &Config| {
                         let seen = (config.generation(), new.timeout_s);
                         applied.lock().unwrap().push(seen);
+                        Ok(())
                     };
                     config.set_and(&[("timeout", number)], apply).unwrap();
                 }

@@ -6,7 +6,8 @@
 mod support;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -102,6 +103,59 @@ fn connections_beyond_maxclients_are_told_so_and_closed() {
     assert_ne!(info(&mut first, "rejected_connections"), "0");
     drop(second);
     until(LIMIT, "a place for another", connected);
+}
+
+/// They took all descriptors: of those that came later none was answered, nor was a health check.
+#[test]
+fn clients_beyond_the_limit_of_open_files_are_told_so_and_the_node_keeps_what_it_needs() {
+    let node = Server::node_under("-n 200", &["--shards", "1", "--fsync", "always"]);
+    let mut served = Vec::new();
+    let mut refused = 0;
+    for at in 0..300 {
+        let mut wire = node.connect();
+        // One that is refused may be closed before it has sent anything.
+        let _ = wire.send_raw(b"PING\r\n");
+        match wire.read().unwrap_or_else(|error| panic!("client {at}: {error}")).raw.as_slice() {
+            b"+PONG\r\n" => served.push(wire),
+            b"-ERR max number of clients reached\r\n" => refused += 1,
+            other => panic!("client {at}: {}", other.escape_ascii()),
+        }
+    }
+    assert!(served.len() > 20 && refused > 20, "{} served, {refused} refused", served.len());
+    let limit: usize = info(&mut served[0], "maxclients").parse().unwrap();
+    assert!((served.len()..=served.len() + 1).contains(&limit), "{limit} but {}", served.len());
+    assert_ne!(info(&mut served[0], "used_memory_rss"), "0");
+    assert_eq!(text(&mut served[0], &["SET", "key", "value"]), "OK");
+    let mut health = TcpStream::connect(node.http()).unwrap();
+    health.write_all(b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    health.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    let config = |wire: &mut Wire, value| text(wire, &["CONFIG", "SET", "maxclients", value]);
+    let said = config(&mut served[0], "5000");
+    let expected = format!(
+        "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating \
+         system is not able to handle the specified number of clients, try with {limit}"
+    );
+    assert_eq!(said, expected);
+    assert_eq!(config(&mut served[0], &limit.to_string()), "OK");
+}
+
+/// `OK` was said, and the limit of the start stayed.
+#[test]
+fn more_clients_raise_the_soft_limit_of_open_files() {
+    let node = Server::node_under("-S -n 300", &["--shards", "1", "--maxclients", "100"]);
+    let mut wire = node.connect();
+    let pid = info(&mut wire, "process_id");
+    let soft = || {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_whitespace().nth(3).unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(soft(), 300);
+    assert_eq!(text(&mut wire, &["CONFIG", "SET", "maxclients", "400"]), "OK");
+    assert!(soft() > 400, "{}", soft());
 }
 
 #[test]

@@ -6,11 +6,12 @@ use super::row::{container, reply_help, row};
 use super::{
     Args, CommandError, CommandFuture, CommandResult, CommandSpec, Flags, Group, Run, help,
 };
-use crate::config::Config;
-use crate::logger;
+use crate::config::{Config, SetError};
+use crate::node::Node;
 use crate::server::session::Session;
 use crate::server::{for_all_shards, off_thread};
 use crate::shard::ShardState;
+use crate::{files, logger};
 
 /// `CONFIG GET parameter [parameter ...]`
 fn get(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
@@ -32,17 +33,36 @@ fn set(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comman
     let words: Vec<&[u8]> = args.from(2).collect();
     let pairs: Vec<(&[u8], &[u8])> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();
     let node = &session.node;
+    let sets_clients = pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"maxclients"));
     let apply = |config: &Config| {
+        if sets_clients {
+            make_room(node, config)?;
+        }
         logger::set_level(config.log_level);
         node.monitor.configure(config);
         if let Some(log) = &node.log {
             log.status.set_policy(config.fsync);
         }
+        Ok(())
     };
     node.config.set_and(&pairs, apply).map_err(CommandError::err)?;
     session.refresh();
     reply.ok();
     Ok(())
+}
+
+/// Sees to it that the system allows as many clients as the configuration does.
+fn make_room(node: &Node, config: &Config) -> Result<(), SetError> {
+    let clients = files::make_room(config.maxclients, node.files_reserved(config));
+    if clients >= config.maxclients {
+        return Ok(());
+    }
+    // Redis's words.
+    let reason = format!(
+        "The operating system is not able to handle the specified number of clients, try with \
+         {clients}"
+    );
+    Err(SetError::failed("maxclients", &reason))
 }
 
 /// `CONFIG RESETSTAT`

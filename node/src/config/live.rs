@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use distcache_protocol::glob;
 
+use super::file;
 use super::options::{self, Change, Named};
 use super::raw::{Problem, RawConfig, Source};
 use super::settings::Config;
-use super::{file, value::ValueError};
+use super::value::{Value, ValueError};
 
 /// The configuration as it is now; shared by all threads in an `Arc`.
 ///
@@ -49,6 +50,13 @@ pub enum SetError {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl SetError {
+    /// Says why an option is not changed.
+    pub fn failed(name: &str, reason: &str) -> Self {
+        Self::Failed { name: name.to_owned(), reason: reason.to_owned() }
+    }
 }
 
 /// Why `CONFIG REWRITE` left the file as it was; the text follows `-ERR `.
@@ -122,20 +130,20 @@ impl LiveConfig {
     /// # Errors
     /// The first obstacle, in the order in which Redis looks for them.
     pub fn set<N: AsRef<[u8]>, V: AsRef<[u8]>>(&self, pairs: &[(N, V)]) -> Result<(), SetError> {
-        self.set_and(pairs, |_| {})
+        self.set_and(pairs, |_| Ok(()))
     }
 
     /// As [`LiveConfig::set`], and lets `apply` bring the new configuration to where copies of its
     /// values are kept. One change is applied after the other, in the order in which they are
     /// made, so that the copies end as the configuration does. `apply` must not ask this for
-    /// anything but the generation.
+    /// anything but the generation; where it fails, it has changed nothing.
     ///
     /// # Errors
-    /// As [`LiveConfig::set`]; nothing is applied then.
+    /// As [`LiveConfig::set`]; nothing is applied then. What `apply` returns.
     pub fn set_and<N: AsRef<[u8]>, V: AsRef<[u8]>>(
         &self,
         pairs: &[(N, V)],
-        apply: impl FnOnce(&Config),
+        apply: impl FnOnce(&Config) -> Result<(), SetError>,
     ) -> Result<(), SetError> {
         let names: Vec<&[u8]> = pairs.iter().map(|(name, _)| name.as_ref()).collect();
         let options = changeable(&names)?;
@@ -145,27 +153,41 @@ impl LiveConfig {
             let value = std::str::from_utf8(text.as_ref())
                 .map_err(|_| ValueError("argument must be valid UTF-8".to_owned()))
                 .and_then(|text| named.spec.kind.parse(named.dialect, text, raw.value(named.row)))
-                .map_err(|error| failed(named.name, &error.to_string()))?;
+                .map_err(|error| SetError::failed(named.name, &error.to_string()))?;
             let is_same = value == *raw.value(named.row);
             match named.spec.change {
                 Change::Live => raw.put(named.row, value, Source::ConfigSet),
                 Change::Steady if is_same => {}
                 Change::Steady | Change::Fixed | Change::Protected => {
                     let reason = "can't be changed while the node runs, only at start";
-                    return Err(failed(named.name, reason));
+                    return Err(SetError::failed(named.name, reason));
                 }
             }
         }
         let config = Config::new(&raw).map_err(|problems| {
             // The relation may blame an option that stays as it is: name one that was set.
             let reason = problems.into_iter().next().map_or_else(String::new, |p| p.reason);
-            failed(options.first().map_or("", |named| named.name), &reason)
+            SetError::failed(options.first().map_or("", |named| named.name), &reason)
         })?;
-        apply(&config);
+        apply(&config)?;
         *state = State { raw, current: Arc::new(config) };
         // Within the lock, so that generations and configurations come in the same order.
         self.generation.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Lowers `maxclients` to what the system allows, if it is more. That is no setting of the
+    /// operator: the option counts as coming from where it came from.
+    pub fn lower_maxclients(&self, clients: u32) {
+        let row = options::find("maxclients").expect("a test finds it").row;
+        let mut state = self.state();
+        if state.current.maxclients <= clients {
+            return;
+        }
+        let source = state.raw.source(row);
+        state.raw.put(row, Value::Integer(clients.into()), source);
+        state.current = Arc::new(Config { maxclients: clients, ..(*state.current).clone() });
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// `CONFIG REWRITE`: writes what [`LiveConfig::set`] changed into the file of `--config`.
@@ -202,17 +224,13 @@ fn changeable(names: &[&[u8]]) -> Result<Vec<Named>, SetError> {
             return Err(SetError::Unknown { name: typed.into_owned() });
         };
         if let Some(reason) = named.spec.change.refusal() {
-            return Err(failed(&typed, reason));
+            return Err(SetError::failed(&typed, reason));
         }
         // As in Redis, an alias and the name it stands for are not duplicates: the last one wins.
         if options.iter().any(|before| before.name == named.name) {
-            return Err(failed(&typed, "duplicate parameter"));
+            return Err(SetError::failed(&typed, "duplicate parameter"));
         }
         options.push(named);
     }
     Ok(options)
-}
-
-fn failed(name: &str, reason: &str) -> SetError {
-    SetError::Failed { name: name.to_owned(), reason: reason.to_owned() }
 }

@@ -13,7 +13,9 @@ use super::pages::Pages;
 use crate::clock;
 use crate::limits::{
     HTTP_CONNECTIONS_MAX, HTTP_EXCHANGE_TIMEOUT, HTTP_HEADER_BYTES_MAX, HTTP_HEADER_TIMEOUT,
+    WARNING_PAUSE,
 };
+use crate::logger::Seldom;
 use crate::node::Node;
 use crate::server::ACCEPT_REST;
 
@@ -33,11 +35,13 @@ impl HttpServer {
     /// Accepts connections for ever; those beyond the limit are closed at once. Must run within
     /// a [`tokio::task::LocalSet`].
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let not_accepted = Seldom::new(WARNING_PAUSE);
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    log::warn!(error = error.to_string().as_str(); "accepting on the HTTP port");
+                    let (level, error) = (not_accepted.level(), error.to_string());
+                    log::log!(level, error = error.as_str(); "accepting on the HTTP port failed");
                     clock::sleep(ACCEPT_REST).await;
                     continue;
                 }

@@ -42,6 +42,8 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::actors::shard::ShardHandle;
 use crate::command::CommandError;
 use crate::compaction;
+use crate::limits::WARNING_PAUSE;
+use crate::logger::Seldom;
 use crate::node::Node;
 use crate::shard::ShardState;
 use crate::sockets::spare_congestion_control;
@@ -67,6 +69,7 @@ pub async fn accept(
     node: Arc<Node>,
     arbiters: Vec<ArbiterHandle>,
 ) {
+    let not_accepted = Seldom::new(WARNING_PAUSE);
     for (thread, arbiter) in arbiters.iter().enumerate().cycle() {
         match accept_one(&listener, &node).await {
             Ok(Some((stream, client))) => {
@@ -75,7 +78,8 @@ pub async fn accept(
             }
             Ok(None) => {}
             Err(error) => {
-                log::warn!(error = error.to_string().as_str(); "accepting a client failed");
+                let (level, error) = (not_accepted.level(), error.to_string());
+                log::log!(level, error = error.as_str(); "accepting a client failed");
                 tokio::time::sleep(ACCEPT_REST).await;
             }
         }

@@ -1,4 +1,5 @@
-//! What a node looks after once a second: rates, memory, clients that are silent or do not read.
+//! What a node looks after once a second: rates, memory, open files, clients that are silent or do
+//! not read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::registry::Client;
 use crate::clock;
 use crate::config::Config;
+use crate::files;
 use crate::node::Node;
 use crate::records::UnixMillis;
 
@@ -22,9 +24,16 @@ pub async fn run(node: Arc<Node>) {
     // What is counted between two looks is counted over a second at least.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stalled = Stalled::default();
+    let mut reserved = 0;
     loop {
         interval.tick().await;
         node.counters.measure();
+        let wanted = node.files_reserved(&node.config.current());
+        if wanted > reserved {
+            // More nodes than ever before.
+            reserved = wanted;
+            files::fit_clients(&node.config, reserved);
+        }
         let config = node.config.current();
         let now = clock::now();
         let clients = node.clients.all();

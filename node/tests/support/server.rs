@@ -45,9 +45,20 @@ impl Server {
 
     /// Starts our node on a free port with an empty data directory; `extra` are further flags.
     pub(crate) fn node(extra: &[&str]) -> Self {
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_distcache-node")), extra)
+    }
+
+    /// As [`Server::node`], under what the shell's `ulimit` does with these arguments.
+    pub(crate) fn node_under(ulimit: &str, extra: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit {ulimit} && exec \"$@\""), "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_distcache-node"));
+        Self::launch(command, extra)
+    }
+
+    fn launch(mut command: Command, extra: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
         command.args(["--port", "0", "--data-dir"]).arg(&data).args(extra);
         let output = dir.path().join("output");
         let mut child = spawn(command, &output);

@@ -93,8 +93,5 @@ pub const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 /// How long accepting rests after an error, such as too many open files.
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// Refused connections within this time of the last warning are told at debug level only.
-pub const WARNING_PAUSE: Duration = Duration::from_secs(10);
-
 const _: () = assert!(call_bytes_max(Class::Bulk) <= u32::MAX as usize);
 const _: () = assert!(BACK_OFF_MIN.as_millis() < BACK_OFF_MAX.as_millis());

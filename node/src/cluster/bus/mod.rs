@@ -42,11 +42,12 @@ pub use open::{Direction, OpenLink};
 pub use service::{Handling, PeerIdentity, Service, unknown_kind};
 
 use self::admission::Admissions;
-use self::limits::WARNING_PAUSE;
 use self::link::Link;
 use self::open::OpenLinks;
-use crate::clock::{self, Ticks};
+use crate::clock;
 use crate::cluster::table::{ClusterId, Incarnation, NodeId};
+use crate::limits::WARNING_PAUSE;
+use crate::logger::Seldom;
 
 /// What a bus must know.
 #[derive(Debug, Clone)]
@@ -97,7 +98,10 @@ struct Shared {
     stopping: watch::Sender<bool>,
     /// Tasks of the answering side.
     serving: watch::Sender<usize>,
-    warned: Mutex<Option<Ticks>>,
+    /// Refused nodes.
+    refused: Seldom,
+    /// Connections that could not be accepted.
+    not_accepted: Seldom,
 }
 
 struct Peer {
@@ -264,7 +268,8 @@ impl Shared {
             open: OpenLinks::default(),
             stopping: watch::Sender::new(false),
             serving: watch::Sender::new(0),
-            warned: Mutex::default(),
+            refused: Seldom::new(WARNING_PAUSE),
+            not_accepted: Seldom::new(WARNING_PAUSE),
         })
     }
 
@@ -288,17 +293,6 @@ impl Shared {
             cluster: locked(&self.cluster).map(|cluster| cluster.0),
         };
         Ok(Local { identity, secret: self.secret.clone(), nonce: clock::nonce()? })
-    }
-
-    /// Whether a stranger's refusal may be a warning: now and then only, as anybody can cause it.
-    fn may_warn(&self) -> bool {
-        let mut warned = locked(&self.warned);
-        let now = Ticks::now();
-        let may = warned.is_none_or(|warned| now.since(warned) >= WARNING_PAUSE);
-        if may {
-            *warned = Some(now);
-        }
-        may
     }
 }
 

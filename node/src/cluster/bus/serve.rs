@@ -42,7 +42,8 @@ pub(super) async fn accept(listener: TcpListener, serving: Serving) {
                 tokio::spawn(serve(stream, address, Serving::new(shared.clone()), permit));
             }
             Err(error) => {
-                log::warn!(error = error.to_string().as_str(); "accepting a node failed");
+                let (level, error) = (shared.not_accepted.level(), error.to_string());
+                log::log!(level, error = error.as_str(); "accepting a node failed");
                 clock::sleep(ACCEPT_REST).await;
             }
         }
@@ -112,7 +113,7 @@ async fn admit(
 ) -> Option<(Established, Admission)> {
     let refused = |error: &dyn std::fmt::Display| {
         let (address, error) = (address.to_string(), error.to_string());
-        let level = if shared.may_warn() { log::Level::Warn } else { log::Level::Debug };
+        let level = shared.refused.level();
         log::log!(level, address = address.as_str(), error = error.as_str(); "refused a node");
     };
     let local = prepare(stream).and_then(|()| shared.local());

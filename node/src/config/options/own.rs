@@ -283,7 +283,9 @@ pub(super) const ROWS: &[OptionSpec] = &[
         "maxclients",
         integer(1, u32::MAX as i64, "connections"),
         "10000",
-        "Connections at a time; more are refused with an error. Each needs a file descriptor.",
+        "Connections at a time; more are refused with an error. Each needs a file descriptor: the \
+         node raises the system's soft limit by itself, and starts with fewer clients where the \
+         hard limit (ulimit -Hn) does not allow so many.",
     )
     .field(|c, v| c.maxclients = v.integer()),
     OptionSpec::new(
