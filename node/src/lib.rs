@@ -6,8 +6,8 @@
 //! to the operation log, and the connection writes the replies in request order.
 //!
 //! Modules in reading order: [`command`], [`keyspace`], [`shard`], [`server`], [`actors`],
-//! [`node`], [`monitor`], [`cluster`], [`http`], [`sockets`], [`start`], [`cli`], [`config`],
-//! [`logger`], [`process`], [`files`], [`limits`], [`clock`].
+//! [`node`], [`monitor`], [`cluster`], [`http`], [`sockets`], [`start`], [`signals`], [`cli`],
+//! [`config`], [`logger`], [`process`], [`files`], [`limits`], [`clock`].
 
 pub mod actors;
 pub mod cli;
@@ -28,5 +28,6 @@ pub mod process;
 pub mod records;
 pub mod server;
 pub mod shard;
+pub mod signals;
 pub mod sockets;
 pub mod start;

@@ -106,6 +106,9 @@ pub const ARRIVAL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Time between two looks whether they have.
 pub const ARRIVAL_PAUSE: Duration = Duration::from_millis(1);
 
+/// Time that a stop leaves the log and consensus at least, however short `shutdown-timeout` is.
+pub const STOP_DISK_MIN: Duration = Duration::from_secs(1);
+
 /// Time that a node which has left its cluster goes on answering, with where the keys are now: it
 /// is what others have sent before they heard of it.
 pub const LEFT_LINGER: Duration = Duration::from_secs(3);

@@ -1,7 +1,8 @@
 //! The node as its connections see it: shared, and the same on every thread.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
@@ -34,7 +35,7 @@ pub struct Node {
     /// The rest, which is there before the shards are.
     pub parts: NodeParts,
     /// The wish that the node stops.
-    pub stop: Stop,
+    pub stop: Arc<Stop>,
     /// Whether a compaction begins when the one under way ends.
     pub compaction_scheduled: AtomicBool,
     tickets: AtomicU64,
@@ -128,13 +129,18 @@ impl NodeParts {
 }
 
 impl Node {
-    /// Returns a node of these shards.
-    pub fn new(parts: NodeParts, shards: Vec<ShardHandle>, log: Option<LogHandle>) -> Self {
+    /// Returns a node of these shards, which ends when `stop` says so.
+    pub fn new(
+        parts: NodeParts,
+        shards: Vec<ShardHandle>,
+        log: Option<LogHandle>,
+        stop: Arc<Stop>,
+    ) -> Self {
         Node {
             shards,
             log,
             parts,
-            stop: Stop::default(),
+            stop,
             compaction_scheduled: AtomicBool::new(false),
             tickets: AtomicU64::new(1),
         }
@@ -185,16 +191,20 @@ impl Node {
     }
 }
 
-/// The wish that the node stops: expressed once by a command, waited for by the start-up code.
+/// The wish that the node stops: expressed by a command or a signal, waited for by the start-up
+/// code.
 #[derive(Default)]
 pub struct Stop {
     asked: Notify,
+    /// Since when.
+    wanted: OnceLock<Ticks>,
     begun: AtomicBool,
 }
 
 impl Stop {
     /// Asks the node to stop.
     pub fn request(&self) {
+        self.wanted.get_or_init(Ticks::now);
         self.asked.notify_one();
     }
 
@@ -205,11 +215,17 @@ impl Stop {
 
     /// Notes that the node ends, for whatever reason.
     pub fn begin(&self) {
+        self.wanted.get_or_init(Ticks::now);
         self.begun.store(true, Ordering::Release);
     }
 
     /// Whether the node ends.
     pub fn has_begun(&self) -> bool {
         self.begun.load(Ordering::Acquire)
+    }
+
+    /// How long ago it was first asked to, or began to; nothing before.
+    pub fn elapsed(&self) -> Duration {
+        self.wanted.get().map_or(Duration::ZERO, |wanted| Ticks::now().since(*wanted))
     }
 }

@@ -1,18 +1,15 @@
 //! From a configuration to a running node, and back to nothing.
 
-use std::future::poll_fn;
 use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use distcache_recovery::raft_directory::RaftDirectory;
 use distcache_recovery::{LogError, OpenMode, Replay};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::actors::oplog::LogHandle;
 use crate::actors::shard::{Shard, ShardHandle};
@@ -25,13 +22,14 @@ use crate::cluster::view::ClusterView;
 use crate::config::{Config, LiveConfig};
 use crate::http::serve::HttpServer;
 use crate::keyspace::{Keyspace, ShardId};
-use crate::limits::{LEFT_LINGER, LEFT_LINGER_CLIENTS_MAX};
-use crate::node::{Node, NodeParts};
+use crate::limits::{LEFT_LINGER, LEFT_LINGER_CLIENTS_MAX, STOP_DISK_MIN};
+use crate::node::{Node, NodeParts, Stop};
 use crate::oplog::LogStatus;
 use crate::server::listen::ListenError;
 use crate::server::{self, off_thread, sweep};
 use crate::shard::ShardState;
 use crate::shard::memory::MemoryGate;
+use crate::signals::Signals;
 use crate::sockets::{Sockets, write_ports};
 use crate::{actors, compaction, files, logger, oplog, process};
 
@@ -64,6 +62,22 @@ pub enum StartError {
     /// The node has no part in a cluster, or lost it.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The node has stopped, but the log could not be closed in the time there was; what was not
+    /// synced is lost with the power, and may be lost with the process.
+    #[error(
+        "the operation log is not closed after {seconds} s (shutdown-timeout): records from \
+         {synced} on are not known to be on the disk; a slow disk needs more time"
+    )]
+    NotClosed {
+        /// The time there was.
+        seconds: u64,
+        /// Sequence of the first record that may be lost.
+        synced: u64,
+    },
+    /// A stop was given up before the log was closed, as a second signal wanted; the log is as
+    /// after a crash.
+    #[error("a second signal ends the node at once: the operation log is not closed in order")]
+    Insisted,
     /// A thread or a signal handler was refused by the system.
     #[error("starting: {0}")]
     System(#[from] io::Error),
@@ -72,7 +86,8 @@ pub enum StartError {
 /// Runs a node until a signal or `SHUTDOWN` stops it, and every acknowledged write is safe.
 ///
 /// # Errors
-/// [`StartError`]; then nothing runs.
+/// [`StartError`]; then nothing runs, unless it says that the log is not closed: its thread may go
+/// on until the process ends, which must be soon.
 pub fn run(config: LiveConfig, warnings: &[String]) -> Result<(), StartError> {
     let config = Arc::new(config);
     logger::start(config.current().log_level);
@@ -84,11 +99,21 @@ pub fn run(config: LiveConfig, warnings: &[String]) -> Result<(), StartError> {
         log::warn!("the system does not let a process do without huge pages");
     }
     let system = System::new();
-    system.block_on(serve(config))
+    let ended = system.block_on(async {
+        let (signals, stop) = (Signals::listen()?, Arc::<Stop>::default());
+        tokio::select! {
+            ended = serve(config, stop.clone()) => ended,
+            () = signals.heed(&stop) => Err(StartError::Insisted),
+        }
+    });
+    if ended.is_err() {
+        // Dropped, it waits for its threads, and what did not end in order may wait for the disk.
+        std::mem::forget(system);
+    }
+    ended
 }
 
-async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
-    let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
+async fn serve(live: Arc<LiveConfig>, stop: Arc<Stop>) -> Result<(), StartError> {
     allow_clients(&live)?;
     let config = live.current();
     let sockets = Sockets::open(&config)?;
@@ -110,7 +135,7 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
         LogHandle::start(&log_arbiter.handle(), status, parts.monitor.clone())
     });
     let shards = start_shards(&parts, &handles, log.as_ref());
-    let node = Arc::new(Node::new(parts, shards, log));
+    let node = Arc::new(Node::new(parts, shards, log, stop));
     // Until the node has its keys, and knows which of them are its own.
     node.loading.set_active(true);
     serve_operators(&node, sockets.http)?;
@@ -126,11 +151,11 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
         let accept = server::accept(listener, access, node.clone(), handles.clone());
         tasks.push(actix_rt::spawn(accept));
     }
-    let ended = match begin(&node, &mut cluster, replay, &mut signals).await {
+    let ended = match begin(&node, &mut cluster, replay).await {
         Ok(None) => {
             tasks.push(actix_rt::spawn(compaction::run(node.clone())));
             tokio::select! {
-                () = stop_requested(&node, &mut signals) => Ok(End::Asked),
+                () = node.stop.requested() => Ok(End::Asked),
                 ended = cluster.ended() => ended.map(End::from).map_err(StartError::from),
             }
         }
@@ -142,15 +167,14 @@ async fn serve(live: Arc<LiveConfig>) -> Result<(), StartError> {
         // If it hears of that at its start only, nobody has sent it anything.
         if !node.loading.is_active() {
             tokio::select! {
-                () = stop_requested(&node, &mut signals) => {}
+                () = node.stop.requested() => {}
                 () = linger(&node) => {}
             }
         }
     }
     node.stop.begin();
     tasks.iter().for_each(|task| task.abort());
-    let patience = Duration::from_secs(config.shutdown_timeout_s.into());
-    let stopped = stop(&node, cluster, patience).await;
+    let stopped = finish(&node, cluster).await;
     // Why the node ends says more than what that makes fail.
     ended.and(stopped)
 }
@@ -199,9 +223,8 @@ async fn begin(
     node: &Node,
     cluster: &mut ClusterPart,
     replay: Option<Replay>,
-    signals: &mut [Signal; 2],
 ) -> Result<Option<End>, StartError> {
-    let mut stopping = pin!(stop_requested(node, signals));
+    let mut stopping = pin!(node.stop.requested());
     let loading = load_log(node, replay);
     let mut loading = pin!(loading);
     tokio::select! {
@@ -209,7 +232,9 @@ async fn begin(
         () = &mut stopping => {
             // Its thread ends before the process does, so it may as well be told.
             node.loading.give_up();
-            return loading.await.map(|()| Some(End::Asked));
+            let loaded = clock::within(Some(StopTimes::of(node).log()), loading).await;
+            let still_read = || io::Error::other("stopped while the log was still being read");
+            return loaded.unwrap_or_else(|| Err(still_read().into())).map(|()| Some(End::Asked));
         }
     }
     let left = tokio::select! {
@@ -220,10 +245,57 @@ async fn begin(
     Ok(left.map(End::from))
 }
 
-/// Ends what runs: connections, then the cluster's part, then shards, then the log.
-async fn stop(node: &Node, cluster: ClusterPart, patience: Duration) -> Result<(), StartError> {
-    server::finish(node, patience).await;
-    cluster.stop(patience).await;
+/// The time that a stop has, as `shutdown-timeout` is now: all of it from the moment in which the
+/// node was asked to stop.
+struct StopTimes {
+    all: Duration,
+    passed: Duration,
+}
+
+impl StopTimes {
+    fn of(node: &Node) -> Self {
+        let all = Duration::from_secs(node.config.current().shutdown_timeout_s.into());
+        StopTimes { all, passed: node.stop.elapsed() }
+    }
+
+    /// What clients may still take.
+    fn clients(&self) -> Duration {
+        (self.all / 2).saturating_sub(self.passed)
+    }
+
+    /// What other nodes may still take.
+    fn nodes(&self) -> Duration {
+        (self.all * 5 / 8).saturating_sub(self.passed)
+    }
+
+    /// What consensus may still take.
+    fn consensus(&self) -> Duration {
+        (self.all.max(STOP_DISK_MIN) * 3 / 4).saturating_sub(self.passed)
+    }
+
+    /// What the log may still take.
+    fn log(&self) -> Duration {
+        self.all.saturating_sub(self.passed).max(STOP_DISK_MIN)
+    }
+}
+
+/// Ends what runs: connections, then the cluster's part, then shards, then the log; all that
+/// within `shutdown-timeout`.
+async fn finish(node: &Node, cluster: ClusterPart) -> Result<(), StartError> {
+    server::finish(node, StopTimes::of(node).clients()).await;
+    let times = StopTimes::of(node);
+    let cluster_ends = cluster.stop(times.nodes());
+    if clock::within(Some(times.consensus()), cluster_ends).await.is_none() {
+        log::warn!("stopping although consensus has not ended: its disk is slow");
+    }
+    let closed = clock::within(Some(StopTimes::of(node).log()), close_log(node)).await;
+    closed.unwrap_or_else(|| Err(not_closed(node)))?;
+    log::info!("stopped");
+    Ok(())
+}
+
+/// Stores what shards have not handed over yet, and closes the log in order.
+async fn close_log(node: &Node) -> Result<(), StartError> {
     // A log that was not read to its end has no writer, and nothing to write.
     if let Some(log) = node.log.as_ref().filter(|log| log.status.is_open()) {
         for shard in &node.shards {
@@ -232,8 +304,12 @@ async fn stop(node: &Node, cluster: ClusterPart, patience: Duration) -> Result<(
         }
         log.close().await?;
     }
-    log::info!("stopped");
     Ok(())
+}
+
+fn not_closed(node: &Node) -> StartError {
+    let synced = node.log.as_ref().map_or(0, |log| log.status.figures().synced_sequence);
+    StartError::NotClosed { seconds: StopTimes::of(node).passed.as_secs(), synced }
 }
 
 fn start_arbiters(count: usize) -> io::Result<Vec<Arbiter>> {
@@ -315,18 +391,6 @@ fn allow_clients(live: &LiveConfig) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Waits for a signal or for `SHUTDOWN`.
-async fn stop_requested(node: &Node, signals: &mut [Signal; 2]) {
-    let any_signal = poll_fn(|context| {
-        let arrived = signals.iter_mut().any(|signal| signal.poll_recv(context).is_ready());
-        if arrived { Poll::Ready(()) } else { Poll::Pending }
-    });
-    tokio::select! {
-        () = any_signal => log::info!("a signal stops the node"),
-        () = node.stop.requested() => log::info!("a command stops the node"),
-    }
-}
-
 /// Makes a panic on any thread the end of the process: a node that lost an actor but still
 /// answers is worse than one that starts again from its log.
 fn abort_on_panic() {
@@ -340,4 +404,23 @@ fn abort_on_panic() {
         log::error!("a bug stops the node; please report the lines above");
         std::process::abort();
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_leaves_time_for_the_log_whatever_the_others_take() {
+        let times = |all, passed_ms| {
+            let all = Duration::from_secs(all);
+            let times = StopTimes { all, passed: Duration::from_millis(passed_ms) };
+            let parts = [times.clients(), times.nodes(), times.consensus(), times.log()];
+            parts.map(|part| part.as_millis())
+        };
+        assert_eq!(times(10, 0), [5000, 6250, 7500, 10_000]);
+        assert_eq!(times(10, 5000), [0, 1250, 2500, 5000]);
+        assert_eq!(times(10, 20_000), [0, 0, 0, 1000]);
+        assert_eq!(times(0, 0), [0, 0, 750, 1000]);
+    }
 }

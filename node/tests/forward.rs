@@ -150,7 +150,7 @@ fn start_node(network: &Arc<Network>, id: NodeId) -> (SocketAddr, SocketAddr) {
                 })
             });
             let shards = shards.collect();
-            let node = Arc::new(Node::new(parts, shards, None));
+            let node = Arc::new(Node::new(parts, shards, None, Arc::default()));
             node.cluster.set_forward(Arc::new(Way(network.clone(), id)));
             let entry = (node.clone(), Manner::Answers);
             network.nodes.lock().unwrap().insert(id, entry);

@@ -18,7 +18,7 @@ use distcache_recovery::{
     UnixMillis, VerifyReport, open, repair,
 };
 use support::cluster::{Node, start};
-use support::process::{Process, terminate, until};
+use support::process::{Process, signal, terminate, until};
 use support::text::show_tree;
 use support::wire::Wire;
 
@@ -227,4 +227,109 @@ fn a_client_that_waits_for_ever_does_not_keep_a_node_from_stopping() {
     });
     assert_eq!(stopped(&mut node.0), Some(0), "{}", said());
     assert!(!said().contains("although clients are not done"), "{}", said());
+}
+
+/// A node that is up, and what it says.
+struct Running {
+    node: Process,
+    dir: tempfile::TempDir,
+    addr: std::net::SocketAddr,
+}
+
+impl Running {
+    fn start(extra: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, output) = (dir.path().join("data"), dir.path().join("output"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distcache-node"));
+        command.args(["--port", "0", "--shards", "1", "--data-dir"]).arg(&data).args(extra);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.stderr(fs::File::create(&output).unwrap()).spawn().unwrap();
+        let node = Process(child);
+        let pong = || {
+            let port: u16 = fs::read_to_string(data.join("port")).ok()?.trim().parse().ok()?;
+            let addr = ([127, 0, 0, 1], port).into();
+            // Until its keys are there it answers that it is loading.
+            let reply = Wire::try_connect(addr).ok()?.try_call(&[b"PING".to_vec()]).ok()?;
+            (reply.raw == b"+PONG\r\n").then_some(addr)
+        };
+        let addr = until(LIMIT, "the node is not up", pong);
+        Running { node, dir, addr }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.dir.path().join("output")).unwrap()
+    }
+
+    fn wait_for(&self, line: &str) {
+        let what = format!("it does not say {line:?}");
+        until(LIMIT, &what, || self.said().contains(line).then_some(()));
+    }
+
+    /// Has the shard do nothing any more, as if a disk had stopped it.
+    fn freeze(&self) -> Wire {
+        let mut client = Wire::connect(self.addr);
+        let value = "x".repeat(2 << 20);
+        assert_eq!(client.call(&["SET", "large", &value]).raw, b"+OK\r\n");
+        // Replies that are so long are written within the turn: what follows has begun by then.
+        client.send_raw(format!("GET large\r\nDEBUG SLEEP {NEVER}\r\n").as_bytes()).unwrap();
+        assert!(client.read().unwrap().raw.len() > value.len());
+        client
+    }
+
+    /// Waits for the process to end, and returns its exit code.
+    fn ended(&mut self) -> Option<i32> {
+        let child = &mut self.node.0;
+        until(LIMIT, "the process does not end", || child.try_wait().unwrap()).code()
+    }
+}
+
+/// Longer than a test waits.
+const NEVER: &str = "100000";
+
+/// The time of the start counted, whatever `CONFIG SET` had said since.
+#[test]
+fn a_stop_takes_no_longer_than_shutdown_timeout_is_by_then() {
+    let mut running = Running::start(&["--shutdown-timeout", NEVER]);
+    let (mut admin, mut client) = (Wire::connect(running.addr), Wire::connect(running.addr));
+    let value = "x".repeat(8 << 20);
+    assert_eq!(admin.call(&["SET", "large", &value]).raw, b"+OK\r\n");
+    assert_eq!(admin.call(&["CONFIG", "SET", "shutdown-timeout", "1"]).raw, b"+OK\r\n");
+    // Replies that no socket has room for, to a client that reads none of them.
+    client.send_raw("GET large\r\n".repeat(8).as_bytes()).unwrap();
+    until(LIMIT, "nothing waits for the client", || {
+        let clients = show_tree(&admin.call(&["CLIENT", "LIST"]).tree);
+        clients.contains(" cmd=get ").then_some(())
+    });
+    terminate(&running.node.0);
+    assert_eq!(running.ended(), Some(0), "{}", running.said());
+    running.wait_for("stopping although clients are not done");
+    assert!(verify(&running.dir.path().join("data")).is_clean_shutdown);
+}
+
+/// It waited for the log without end.
+#[test]
+fn a_stop_that_cannot_close_the_log_in_time_says_so_and_fails() {
+    let flags = ["--shutdown-timeout", "2", "--enable-debug-command", "yes"];
+    let mut running = Running::start(&flags);
+    let _frozen = running.freeze();
+    terminate(&running.node.0);
+    assert_eq!(running.ended(), Some(1), "{}", running.said());
+    for line in ["the operation log is not closed after ", "(shutdown-timeout): records from "] {
+        running.wait_for(line);
+    }
+}
+
+/// All signals after the first one were ignored.
+#[test]
+fn a_second_signal_ends_a_stop_at_once() {
+    for second in ["TERM", "INT"] {
+        let flags = ["--shutdown-timeout", NEVER, "--enable-debug-command", "yes"];
+        let mut running = Running::start(&flags);
+        let _frozen = running.freeze();
+        terminate(&running.node.0);
+        running.wait_for("a signal stops the node");
+        signal(&running.node.0, second);
+        assert_eq!(running.ended(), Some(1), "{}", running.said());
+        running.wait_for("a second signal ends the node at once");
+    }
 }

@@ -188,7 +188,9 @@ impl ClusterPart {
     }
 
     /// Ends the node's part: it answers nobody any more. Nothing moves by that; others take it for
-    /// down until it is back.
+    /// down until it is back. Requests under way have `patience` to end.
+    ///
+    /// Dropping the future leaves consensus as a crash does, which it survives.
     pub async fn stop(self, patience: Duration) {
         self.bus.stop(patience).await;
         if let Err(error) = self.consensus.stop().await {

@@ -58,7 +58,7 @@ fn lastsave(session: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> Comm
 }
 
 /// `SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]`. The log is always closed in order, which
-/// takes no longer than a sync; so the options change nothing.
+/// takes no longer than a sync, within `shutdown-timeout`; so the options change nothing.
 fn shutdown(session: &mut Session, args: Args<'_>, _: &mut ReplyBuffer) -> CommandResult {
     let has = |word: &str| (1..args.len()).any(|index| args.is(index, word));
     let known = |index: usize| {
@@ -71,6 +71,7 @@ fn shutdown(session: &mut Session, args: Args<'_>, _: &mut ReplyBuffer) -> Comma
     if has("ABORT") {
         return Err(CommandError::err("No shutdown in progress."));
     }
+    log::info!(client = session.id; "a command stops the node");
     session.node.stop.request();
     session.closing = true;
     Ok(())

@@ -53,7 +53,7 @@ pub struct Config {
     pub auto_rewrite_percent: u32,
     /// Size below which the log is never compacted by itself.
     pub auto_rewrite_size_min_bytes: u64,
-    /// How long a stop waits for clients and log.
+    /// How long a stop takes at most.
     pub shutdown_timeout_s: u32,
     /// Memory of data at which `maxmemory_policy` acts; 0 is no limit.
     pub maxmemory_bytes: u64,

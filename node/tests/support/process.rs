@@ -28,6 +28,11 @@ impl Drop for Process {
 
 /// Sends SIGTERM.
 pub(crate) fn terminate(child: &Child) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    signal(child, "TERM");
+}
+
+/// Sends a signal, by its name without `SIG`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let (option, pid) = (format!("-{name}"), child.id().to_string());
+    assert!(Command::new("kill").args([option, pid]).status().unwrap().success());
 }

@@ -215,7 +215,10 @@ pub(super) const ROWS: &[OptionSpec] = &[
         "shutdown-timeout",
         integer(0, INT_MAX, "seconds"),
         "10",
-        "How long a stop waits for clients and for the log before it gives up.",
+        "How long a stop takes at most. Clients may take half of that for what they have asked \
+         for, then other nodes and consensus a quarter; the log has the rest, and one second at \
+         least. Whatever is not done then is given up: the node says what is not on the disk, and \
+         exits with 1.",
     )
     .field(|c, v| c.shutdown_timeout_s = v.integer()),
     OptionSpec::new(
