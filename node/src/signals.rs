@@ -1,4 +1,5 @@
-//! Signals of the system: the first one stops the node in order, the second one at once.
+//! Signals of the system: the first one stops the node in order, the second one at once, and
+//! `SIGHUP` does nothing.
 
 use std::io;
 
@@ -10,6 +11,7 @@ use crate::node::Stop;
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Signals {
@@ -21,6 +23,7 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
@@ -37,6 +40,16 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            () = ignore(&mut self.hang_up) => {}
         }
     }
+}
+
+/// Ignores a signal for ever. Left to the system, `SIGHUP` would end the node as a crash does: when
+/// a terminal is closed, or from whoever takes it for the wish to read the configuration again.
+async fn ignore(hang_up: &mut Signal) {
+    while hang_up.recv().await.is_some() {
+        log::info!("SIGHUP is ignored: CONFIG SET changes options, SIGTERM stops the node");
+    }
+    std::future::pending().await
 }

@@ -1,4 +1,4 @@
-//! A node that ends before it serves anything ends in order all the same, and says why.
+//! How a node ends: in order, also before it serves anything; in time; and not by every signal.
 
 #![allow(
     clippy::unwrap_used,
@@ -332,4 +332,15 @@ fn a_second_signal_ends_a_stop_at_once() {
         assert_eq!(running.ended(), Some(1), "{}", running.said());
         running.wait_for("a second signal ends the node at once");
     }
+}
+
+/// It ended the node as a crash does.
+#[test]
+fn a_hang_up_is_ignored() {
+    let mut running = Running::start(&[]);
+    signal(&running.node.0, "HUP");
+    running.wait_for("SIGHUP is ignored");
+    assert_eq!(Wire::connect(running.addr).call(&["PING"]).raw, b"+PONG\r\n");
+    terminate(&running.node.0);
+    assert_eq!(running.ended(), Some(0), "{}", running.said());
 }
