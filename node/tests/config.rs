@@ -40,6 +40,11 @@ fn another(spec: &OptionSpec) -> String {
     }
 }
 
+/// Whether a node with another value than the default does not start.
+fn is_refused(spec: &OptionSpec) -> bool {
+    ["tls-port", "aclfile"].contains(&spec.name)
+}
+
 fn try_start(args: &[&str], variables: &[(&str, &str)]) -> Result<Launch, LaunchError> {
     let args = ["distcache-node"].iter().chain(args).map(OsString::from);
     launch(args, variables.iter().map(|(name, value)| (name.into(), value.into())))
@@ -104,7 +109,7 @@ fn defaults_are_those_that_the_readme_promises() {
 fn flag_variable_and_file_give_the_same_value() {
     let one_value =
         |spec: &&OptionSpec| matches!(spec.kind, Kind::Integer { min, max, .. } if min == max);
-    for spec in options::rows().filter(|spec| !one_value(spec)) {
+    for spec in options::rows().filter(|spec| !one_value(spec) && !is_refused(spec)) {
         let text = another(spec);
         let flag = start(&[&format!("--{}", spec.name), &text], &[]);
         let variable = start(&[], &[(&spec.variable(), &text)]);
@@ -266,7 +271,7 @@ fn beyond_loopback_a_password_or_insecure_is_needed() {
 #[test]
 fn what_is_printed_reads_back_as_the_same_configuration() {
     let mut args: Vec<String> = Vec::new();
-    for spec in options::rows().filter(|spec| !spec.is_secret()) {
+    for spec in options::rows().filter(|spec| !spec.is_secret() && !is_refused(spec)) {
         args.extend([format!("--{}", spec.name), another(spec)]);
     }
     for args in [args, Vec::new()] {
@@ -283,6 +288,26 @@ fn what_is_printed_reads_back_as_the_same_configuration() {
             printed.lines().count()
         );
     }
+}
+
+/// They were accepted without a word: whoever gave them believed that TLS and users were on.
+#[test]
+fn options_without_effect_are_told_and_those_that_would_protect_are_refused() {
+    let told = problems(&["--tls-port", "7709", "--aclfile", "/etc/users.acl"], &[]);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().any(|told| told.starts_with("tls-port = '7709' (--tls-port): this ver")));
+    assert!(told.iter().any(|told| told.contains("no ACL users")), "{told:?}");
+    let warnings = |args: &[&str]| match try_start(args, &[]) {
+        Ok(Launch::Run { warnings, .. }) => warnings,
+        other => panic!("expected a configuration, not {other:?}"),
+    };
+    let said = warnings(&["--logfile", "/var/log/x", "--masterauth", "hunter2", "--hz", "20"]);
+    assert_eq!(said.len(), 2, "{said:?}");
+    let logfile = "logfile = '/var/log/x' (--logfile): this has no effect. The process is left to";
+    assert!(said.iter().any(|line| line.starts_with(logfile)), "{said:?}");
+    assert!(!said.concat().contains("hunter2"), "{said:?}");
+    let defaults = ["--save", "", "--tls-port", "0", "--aclfile", "", "--io-threads", "1"];
+    assert_eq!(warnings(&defaults), [""; 0], "who gives the default has what he wants");
 }
 
 #[test]

@@ -75,7 +75,8 @@ where
     let file = sources.add_file(&flags, &environment);
     sources.add_environment(&environment);
     sources.add_flags(&flags, |_| true);
-    let Sources { raw, mut problems, warnings } = sources;
+    let Sources { raw, mut problems, mut warnings } = sources;
+    warnings.extend(raw.without_effect());
     let printed = file::print(&raw);
     match LiveConfig::new(raw, file) {
         Ok(_) if !problems.is_empty() => Err(LaunchError::Invalid(problems)),

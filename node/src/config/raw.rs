@@ -117,6 +117,22 @@ impl RawConfig {
         }
     }
 
+    /// Describes the options that were given, and change nothing: whoever gave them may believe
+    /// that they do.
+    pub(super) fn without_effect(&self) -> Vec<String> {
+        let defaults = Self::default();
+        let rows = options::rows().enumerate().filter(|(row, spec)| {
+            spec.apply.is_none()
+                && self.source(*row) != Source::Default
+                && self.value(*row) != defaults.value(*row)
+        });
+        let tell = |spec: &OptionSpec| {
+            let reason = format!("this has no effect. {}", spec.doc);
+            self.problem(spec.name, &reason).to_string()
+        };
+        rows.map(|(_, spec)| tell(spec)).collect()
+    }
+
     /// Describes a broken relation, blaming the option `name`.
     pub(super) fn problem(&self, name: &str, reason: &str) -> Problem {
         let named = options::find(name).expect("relations name options of the table");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
+use super::options;
 use super::raw::{Problem, RawConfig};
 use super::seeds::Seed;
 use super::structured::{OutputLimits, Percentiles};
@@ -208,6 +209,26 @@ impl Default for Config {
     }
 }
 
+/// Options of Redis that keep strangers out there, and cannot here: nobody shall believe they do.
+pub(super) const NO_PROTECTION: &[(&str, &str)] = &[
+    (
+        "tls-port",
+        "this version has no TLS: leave the option out, and let only those reach the ports who \
+         may read all that is sent",
+    ),
+    (
+        "aclfile",
+        "this version has no ACL users: leave the option out; requirepass is the only password",
+    ),
+];
+
+fn missing_protection(raw: &RawConfig) -> impl Iterator<Item = Problem> {
+    let is_given =
+        |name: &str| options::find(name).is_some_and(|named| raw.text(named) != named.spec.default);
+    let given = NO_PROTECTION.iter().filter(move |(name, _)| is_given(name));
+    given.map(|(name, reason)| raw.problem(name, reason))
+}
+
 impl Config {
     /// Turns values into fields and checks how they relate.
     ///
@@ -281,6 +302,7 @@ impl Config {
             ));
         }
         self.check_cluster(raw, &mut problems);
+        problems.extend(missing_protection(raw));
         if self.data_dir.as_os_str().is_empty() {
             problems.push(raw.problem("data-dir", "a directory is needed"));
         }

@@ -1,7 +1,8 @@
 //! Rows of the options of Redis that clients and tools read or set, and that change nothing here.
 //!
 //! Ranges, words, defaults and error texts are those of Redis 7.0.15, so that a tool meets what it
-//! knows. A row moves to `own.rs` when the node begins to act on it.
+//! knows. A row moves to `own.rs` when the node begins to act on it. Whoever gives one of them at a
+//! start is warned; those that would protect something are refused (`settings.rs`).
 
 use super::super::value::{INT_MAX, Kind};
 use super::Change::{Fixed, Live, Protected, Steady};
