@@ -99,7 +99,8 @@ impl LiveConfig {
 
     /// `CONFIG GET`: names and values of the options that match any of `patterns`, each name once.
     ///
-    /// Shows passwords, as Redis does.
+    /// Shows passwords of clients, as Redis does, but not the secret of the cluster: who may use
+    /// the data is no node yet.
     pub fn get<P: AsRef<[u8]>>(&self, patterns: &[P]) -> Vec<(String, String)> {
         let state = self.state();
         let mut seen: Vec<&'static str> = Vec::new();
@@ -119,7 +120,8 @@ impl LiveConfig {
                 seen.push(named.name);
                 // A name that was spelt out is answered in that spelling.
                 let shown = if is_glob { name } else { pattern };
-                found.push((String::from_utf8_lossy(shown).into_owned(), state.raw.text(named)));
+                let value = if named.spec.hidden { String::new() } else { state.raw.text(named) };
+                found.push((String::from_utf8_lossy(shown).into_owned(), value));
             }
         }
         found

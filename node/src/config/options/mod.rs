@@ -24,6 +24,8 @@ pub struct OptionSpec {
     pub change: Change,
     /// Meaning, good value, what goes wrong; a paragraph, its first sentence is the summary.
     pub doc: &'static str,
+    /// Whether `CONFIG GET` answers an empty value, whatever there is.
+    pub hidden: bool,
     /// Stores the value in its field; `None` for what is accepted and has no effect (yet).
     pub apply: Option<fn(&mut Config, &Value)>,
 }
@@ -112,11 +114,15 @@ impl OptionSpec {
         default: &'static str,
         doc: &'static str,
     ) -> Self {
-        Self { name, redis: &[], kind, default, change, doc, apply: None }
+        Self { name, redis: &[], kind, default, change, doc, hidden: false, apply: None }
     }
 
     const fn redis(self, redis: &'static [&'static str]) -> Self {
         Self { redis, ..self }
+    }
+
+    const fn hidden(self) -> Self {
+        Self { hidden: true, ..self }
     }
 
     const fn field(self, apply: fn(&mut Config, &Value)) -> Self {

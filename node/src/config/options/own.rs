@@ -96,8 +96,9 @@ pub(super) const ROWS: &[OptionSpec] = &[
         "",
         "Secret by which the nodes of a cluster know each other; the same on all of them. Prefer \
          the environment or the file to the flag, which every user of the machine can read in the \
-         process list.",
+         process list. CONFIG GET does not show it.",
     )
+    .hidden()
     .field(|c, v| c.cluster_secret = v.password()),
     OptionSpec::new(
         Fixed,
