@@ -125,6 +125,9 @@ const _: () = assert!(LOG_QUEUE_BYTES_RESUME < LOG_QUEUE_BYTES_MAX);
 /// Connections of the HTTP port at a time; more are closed at once.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 
+/// Bytes of a client's name, and of those of its library: they stay as long as the connection does.
+pub const CLIENT_NAME_BYTES_MAX: usize = 4096;
+
 /// Open files of the node itself: listeners, event queues, the log and consensus (about 35), and
 /// those that are open for a moment, as while the configuration is rewritten.
 pub const FILES_NODE: u64 = 64;

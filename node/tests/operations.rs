@@ -158,6 +158,29 @@ fn more_clients_raise_the_soft_limit_of_open_files() {
     assert!(soft() > 400, "{}", soft());
 }
 
+/// Names of 50 MB were kept, uncounted, and again with each slow command.
+#[test]
+fn a_client_cannot_have_a_name_of_any_length() {
+    let node = Server::node(&["--slowlog-log-slower-than", "0"]);
+    let mut wire = node.connect();
+    let (longest, long) = ("x".repeat(4096), "x".repeat(4097));
+    let refused =
+        |what: &str| format!("-ERR {what} cannot be longer than 4096 bytes, and this has 4097");
+    assert_eq!(text(&mut wire, &["CLIENT", "SETNAME", &long]), refused("Client names"));
+    assert_eq!(text(&mut wire, &["HELLO", "2", "SETNAME", &long]), refused("Client names"));
+    for name in ["lib-name", "lib-ver"] {
+        let said = text(&mut wire, &["CLIENT", "SETINFO", name, &long]);
+        assert_eq!(said, refused(name));
+    }
+    assert_eq!(text(&mut wire, &["CLIENT", "SETNAME", &longest]), "OK");
+    assert_eq!(text(&mut wire, &["CLIENT", "GETNAME"]), longest);
+    text(&mut wire, &["PING"]);
+    let entries = wire.call(&["SLOWLOG", "GET", "1"]);
+    let shortened = format!("{}... ({} more bytes)", "x".repeat(128), 4096 - 128);
+    let told = entries.raw.escape_ascii().to_string();
+    assert!(told.contains(&shortened) && !told.contains(&"x".repeat(129)), "{told}");
+}
+
 #[test]
 fn a_silent_client_is_closed_after_the_timeout_and_a_busy_one_is_not() {
     let node = Server::node(&[]);

@@ -10,6 +10,7 @@ use super::connection::DEFAULT_USER;
 use super::row::{container, reply_help, row};
 use super::{Args, CommandError, CommandResult, CommandSpec, Flags, Group, Run, TABLE};
 use crate::clock;
+use crate::limits::CLIENT_NAME_BYTES_MAX;
 use crate::records::UnixMillis;
 use crate::server::blocked::Unblock;
 use crate::server::pause::PauseMode;
@@ -43,11 +44,23 @@ fn is_plain(text: &[u8]) -> bool {
 
 /// Returns a client's name, if it may be one.
 pub(super) fn checked_name(name: &[u8]) -> Result<String, CommandError> {
-    if !is_plain(name) {
-        let text = "Client names cannot contain spaces, newlines or special characters.";
+    checked("Client names", name)
+}
+
+/// Returns what a client says about itself, if it may say so; `what` is what it is.
+fn checked(what: &str, text: &[u8]) -> Result<String, CommandError> {
+    if !is_plain(text) {
+        let text = format!("{what} cannot contain spaces, newlines or special characters.");
         return Err(CommandError::err(text));
     }
-    Ok(String::from_utf8_lossy(name).into_owned())
+    if text.len() > CLIENT_NAME_BYTES_MAX {
+        let bytes = text.len();
+        let text = format!(
+            "{what} cannot be longer than {CLIENT_NAME_BYTES_MAX} bytes, and this has {bytes}"
+        );
+        return Err(CommandError::err(text));
+    }
+    Ok(String::from_utf8_lossy(text).into_owned())
 }
 
 /// One line of `CLIENT LIST`.
@@ -240,11 +253,7 @@ fn setinfo(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Co
             return Err(CommandError::Bytes(text));
         }
     };
-    if !is_plain(value) {
-        let text = format!("{name} cannot contain spaces, newlines or special characters.");
-        return Err(CommandError::err(text));
-    }
-    *field = String::from_utf8_lossy(value).into_owned();
+    *field = checked(name, value)?;
     reply.ok();
     Ok(())
 }

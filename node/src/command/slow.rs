@@ -38,7 +38,7 @@ fn get(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comman
         reply.array(entry.args.len());
         entry.args.iter().for_each(|arg| reply.bulk(arg));
         reply.bulk(entry.address.as_bytes());
-        reply.bulk(entry.name.as_bytes());
+        reply.bulk(&entry.name);
     }
     Ok(())
 }

@@ -109,12 +109,12 @@ impl Monitor {
         }
     }
 
-    /// The address and name of who has sent a command; empty where the client has left.
-    fn described(&self, caller: Caller) -> (String, String) {
+    /// The address and shortened name of who has sent a command; empty where the client has left.
+    fn described(&self, caller: Caller) -> (String, Vec<u8>) {
         match caller {
-            Caller::Node(address) => (address.to_string(), String::new()),
+            Caller::Node(address) => (address.to_string(), Vec::new()),
             Caller::Client(id) => self.clients.get(id).map_or_else(Default::default, |client| {
-                (client.address.to_string(), client.names().name.clone())
+                (client.address.to_string(), slowlog::short(client.names().name.as_bytes()))
             }),
         }
     }

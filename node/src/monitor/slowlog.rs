@@ -27,8 +27,8 @@ pub struct SlowEntry {
     pub args: Vec<Vec<u8>>,
     /// The client's address, or that of the node which has sent it on.
     pub address: String,
-    /// The client's name.
-    pub name: String,
+    /// The client's name, shortened as an argument.
+    pub name: Vec<u8>,
 }
 
 /// The slow commands, the newest first.
@@ -95,7 +95,7 @@ pub(super) fn shortened(command: Command, args: Args<'_>) -> Vec<Vec<u8>> {
     list
 }
 
-fn short(argument: &[u8]) -> Vec<u8> {
+pub(super) fn short(argument: &[u8]) -> Vec<u8> {
     match argument.split_at_checked(ARGUMENT_BYTES_MAX) {
         Some((start, rest)) if !rest.is_empty() => {
             [start, format!("... ({} more bytes)", rest.len()).as_bytes()].concat()
