@@ -70,7 +70,8 @@ pub async fn compact(node: &Arc<Node>) -> Result<(), String> {
         figures.compacting = false;
         figures.compaction_failed = result.is_err();
         figures.compaction_seconds = Some(ended.0.saturating_sub(started.0) / 1000);
-        if result.is_ok() {
+        if let Ok(writes) = result {
+            figures.writes_compacted = writes;
             figures.compacted_at = ended.0 / 1000;
             figures.base_bytes = figures.frame_bytes + figures.snapshot_bytes;
         }
@@ -79,13 +80,17 @@ pub async fn compact(node: &Arc<Node>) -> Result<(), String> {
         let bytes = log.status.figures().base_bytes;
         log::info!(bytes, ms = ended.0.saturating_sub(started.0); "log compacted");
     }
-    result
+    result.map(|_| ())
 }
 
-async fn snapshots_then_trim(node: &Arc<Node>, log: &LogHandle) -> Result<(), String> {
+/// Returns how many changes of keys there were, since the start, when it began.
+async fn snapshots_then_trim(node: &Arc<Node>, log: &LogHandle) -> Result<u64, String> {
     let shards = node.shards.len() as u16;
     let mut partitions = vec![VecDeque::new(); shards as usize];
+    let mut writes = 0;
     for shard in &node.shards {
+        let counted = shard.visit(|state| state.keyspace.stats.writes).await;
+        writes += counted.map_err(|error| error.to_string())?;
         // What a shard has not handed over yet belongs to the partitions to copy as well.
         shard.hand_over().await.map_err(|error| error.to_string())?;
     }
@@ -108,5 +113,5 @@ async fn snapshots_then_trim(node: &Arc<Node>, log: &LogHandle) -> Result<(), St
     result?;
     log.end_compaction();
     while log.trim().await.map_err(|error| error.to_string())? {}
-    Ok(())
+    Ok(writes)
 }

@@ -181,6 +181,23 @@ fn a_client_cannot_have_a_name_of_any_length() {
     assert!(told.contains(&shortened) && !told.contains(&"x".repeat(129)), "{told}");
 }
 
+/// It counted from the start on, whatever was saved.
+#[test]
+fn changes_are_counted_from_the_last_save_on() {
+    let node = Server::node(&["--shards", "2"]);
+    let mut wire = node.connect();
+    let changes = |wire: &mut Wire| info(wire, "rdb_changes_since_last_save");
+    for key in ["a", "b", "c"] {
+        assert_eq!(text(&mut wire, &["SET", key, "value"]), "OK");
+    }
+    assert_eq!(changes(&mut wire), "3");
+    assert_eq!(text(&mut wire, &["SAVE"]), "OK");
+    assert_eq!(changes(&mut wire), "0");
+    assert_eq!(text(&mut wire, &["SET", "a", "other"]), "OK");
+    assert_eq!(text(&mut wire, &["CONFIG", "RESETSTAT"]), "OK");
+    assert_eq!(changes(&mut wire), "1");
+}
+
 #[test]
 fn a_silent_client_is_closed_after_the_timeout_and_a_busy_one_is_not() {
     let node = Server::node(&[]);

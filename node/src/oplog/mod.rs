@@ -76,6 +76,8 @@ pub struct LogFigures {
     pub compacted_at: u64,
     /// Whether the last compaction could not be completed.
     pub compaction_failed: bool,
+    /// Changes of keys, counted since the start, when the last complete compaction began.
+    pub writes_compacted: u64,
     /// When the compaction under way began, Unix milliseconds.
     pub compaction_began: u64,
     /// How long the last compaction took, in seconds; nothing before there was one.

@@ -161,7 +161,7 @@ impl ShardState {
     pub fn reset_stats(&mut self) {
         self.commands.fill(CommandStats::default());
         self.errors.clear();
-        // `writes` is no statistic: it tells how much changed since the last snapshot.
+        // `writes` is no statistic: what changed since the last snapshot is told from it.
         let writes = self.keyspace.stats.writes;
         self.keyspace.stats = KeyspaceStats { writes, ..KeyspaceStats::default() };
     }

@@ -153,7 +153,8 @@ pub(super) fn persistence(figures: &Figures<'_>, lines: &mut Lines) {
     lines.field("current_fork_perc", "0.00");
     lines.field("current_save_keys_processed", 0);
     lines.field("current_save_keys_total", 0);
-    lines.field("rdb_changes_since_last_save", figures.keyspace.writes);
+    let changes = figures.keyspace.writes.saturating_sub(log.writes_compacted);
+    lines.field("rdb_changes_since_last_save", changes);
     lines.field("rdb_bgsave_in_progress", u8::from(log.compacting));
     lines.field("rdb_last_save_time", saved);
     lines.field("rdb_last_bgsave_status", status(log.compaction_failed));
