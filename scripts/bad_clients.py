@@ -155,7 +155,7 @@ def never_reads(server, args):
 def output_limit(server, _):
     """A client over its output buffer limit is closed."""
     control = server.connect()
-    control.call("CONFIG", "SET", "client-output-buffer-limit", "normal 8mb 4mb 1")
+    control.call("CONFIG", "SET", "client-output-buffer-limit", "normal 8mb 1mb 1")
     control.call("SET", "big", b"v" * MB)
     greedy = send_without_reading(server, encode(("GET", "big")) * 200)
     wait_for(lambda: is_closed(greedy), "a client over its output buffer limit was not closed", 15)

@@ -63,8 +63,9 @@ fn is_timed_out(client: &Client, config: &Config) -> bool {
 
 /// Clients whose sockets take nothing: how often each had taken all before, and since when.
 ///
-/// Redis holds all replies of such a client, so it counts bytes. Here its requests are not read
-/// any more, so that what waits for it stays small; but over a soft limit's time it goes too.
+/// Redis holds all replies of such a client. Here its requests are not read any more, so that what
+/// waits for it stays small; but if that is as much as a soft limit, it goes after the limit's
+/// time.
 #[derive(Default)]
 struct Stalled(HashMap<u64, (u64, UnixMillis)>);
 
@@ -83,7 +84,9 @@ impl Stalled {
         let since = self.0.get(&client.id).map_or(now, |(_, since)| *since);
         // A client that was only just seen to wait may be reading.
         let patience_ms = limit.soft_s.max(1).saturating_mul(1000);
-        limit.soft_bytes > 0 && now.0.saturating_sub(since.0) >= patience_ms
+        limit.soft_bytes > 0
+            && client.output_bytes.load(Ordering::Relaxed) as u64 >= limit.soft_bytes
+            && now.0.saturating_sub(since.0) >= patience_ms
     }
 }
 
@@ -116,5 +119,23 @@ mod tests {
         assert!(!look(4) && !look(5) && look(6));
         client.written();
         assert!(!look(9));
+    }
+
+    /// Its bytes were not looked at: whoever paused in a reply of any length was cut off.
+    #[test]
+    fn a_client_for_which_less_than_the_limit_waits_may_take_its_time() {
+        const MB: usize = 1 << 20;
+        let end = ([127, 0, 0, 1], 1).into();
+        let socket = Socket { address: end, local: end, descriptor: 1 };
+        let client = Registry::default().add(socket, 1).unwrap();
+        let mut config = Config::default();
+        config.output_limits.normal.soft_bytes = 64 << 20;
+        config.output_limits.normal.soft_s = 3;
+        for (waiting, is_over) in [(4 * MB, false), (64 * MB - 1, false), (64 * MB, true)] {
+            let mut stalled = Stalled::default();
+            client.output_bytes.store(waiting, Ordering::Relaxed);
+            stalled.update(std::slice::from_ref(&client), UnixMillis(0));
+            assert_eq!(stalled.is_over(&client, &config, UnixMillis(7000)), is_over, "{waiting}");
+        }
     }
 }

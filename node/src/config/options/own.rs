@@ -338,7 +338,9 @@ pub(super) const ROWS: &[OptionSpec] = &[
         Kind::OutputLimits,
         "normal 0 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60",
         "Unread output above which a client is disconnected: class, hard limit, soft limit, \
-         seconds over the soft limit. Classes left out keep their values; 0 is no limit.",
+         seconds over the soft limit. Classes left out keep their values; 0 is no limit. Requests \
+         of a client that does not read its replies are left unread, so that about 1 MB and one \
+         reply wait for it at most: limits above that are reached by long replies only.",
     )
     .field(|c, v| c.output_limits = v.output_limits()),
     OptionSpec::new(
