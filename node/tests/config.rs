@@ -542,6 +542,27 @@ fn config_rewrite_keeps_the_file_and_survives_a_restart() {
     }
 }
 
+/// The file got `warning`, the nearest word of Redis, so another level was in force after a start.
+#[test]
+fn every_choice_survives_a_rewrite_under_either_name() {
+    for named in options::names() {
+        let Kind::Choice { words, .. } = named.spec.kind else { continue };
+        if named.spec.change != Change::Live {
+            continue;
+        }
+        for word in words {
+            let present = value(&start(&[], &[]), named.name);
+            let (_file, path) = file_with(&format!("{} = '{present}'\n", named.name));
+            let config = start(&["--config", &path], &[]);
+            set(&config, &[(named.spec.name, word)]).unwrap();
+            config.rewrite().unwrap();
+            let again = start(&["--config", &path], &[]);
+            let content = fs::read_to_string(&path).unwrap();
+            assert_eq!(value(&again, named.spec.name), *word, "{}: {content}", named.name);
+        }
+    }
+}
+
 #[test]
 fn config_rewrite_tells_why_it_cannot() {
     let config = start(&[], &[]);

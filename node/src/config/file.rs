@@ -196,7 +196,7 @@ fn toml_value(kind: Kind, dialect: Dialect, value: &Value) -> String {
             let texts: Vec<String> = texts.split(' ').map(quoted).collect();
             format!("[{}]", texts.join(", "))
         }
-        value => quoted(&kind.write(dialect, value)),
+        value => quoted(&kind.write_for_start(dialect, value)),
     }
 }
 

@@ -291,6 +291,17 @@ impl Kind {
         }
     }
 
+    /// Writes `value` as [`Kind::parse_at_start`] reads it back: as [`Kind::write`], but with our
+    /// own word where Redis has none.
+    pub(super) fn write_for_start(&self, dialect: Dialect, value: &Value) -> String {
+        match (self, value) {
+            (Self::Choice { redis, .. }, Value::Choice(position)) if *position >= redis.len() => {
+                self.write(Dialect::Own, value)
+            }
+            _ => self.write(dialect, value),
+        }
+    }
+
     /// Writes `value` as `CONFIG GET` answers it.
     pub fn write(&self, dialect: Dialect, value: &Value) -> String {
         match (self, value) {
