@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands: format, lints, tests, docs, short campaigns.
-# Writes nothing to the tree but the (ignored) build folder. Needs Rust, python3 and redis-server.
+# Writes nothing to the tree but the (ignored) build folder. Needs Rust and a C compiler (cc); the
+# tests also redis-server; the campaigns also python3 with redis-py, redis-cli and redis-benchmark
+# (Debian: redis-server redis-tools python3-redis).
 #   scripts/check.sh             all steps
 #   scripts/check.sh lint test   only these
 set -euo pipefail
@@ -10,6 +12,22 @@ target=${CARGO_TARGET_DIR:-target}
 python=${DISTCACHE_PYTHON:-python3}
 # Cargo.lock must be in step; PYTHONDONTWRITEBYTECODE keeps the tree free of __pycache__.
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} PYTHONDONTWRITEBYTECODE=1
+
+# Fails at once where a step would fail in an hour.
+need() {
+  for program in "$@"; do
+    command -v "$program" >/dev/null || { echo "check: $program is not installed" >&2; exit 2; }
+  done
+}
+needs_of() {
+  case $1 in
+    test) need cargo cc redis-server ;;
+    campaigns)
+      need cargo cc redis-server redis-cli redis-benchmark "$python"
+      "$python" -c 'import redis' || { echo "check: $python lacks redis-py" >&2; exit 2; } ;;
+    *) need cargo ;;
+  esac
+}
 
 step_format() { cargo fmt --all --check; }
 step_lint() { cargo clippy --workspace --all-targets --all-features --locked -- -D warnings; }
@@ -36,6 +54,7 @@ steps=("$@")
 [ $# -gt 0 ] || steps=(format lint test client docs campaigns)
 for step in "${steps[@]}"; do
   declare -F "step_$step" >/dev/null || { echo "check: no step called $step" >&2; exit 2; }
+  needs_of "$step"
 done
 for step in "${steps[@]}"; do
   echo "== $step"

@@ -142,6 +142,9 @@ pub const fn bus_connections_of_peer(shards: u64) -> u64 {
     2 * (3 + forward)
 }
 
+/// How long a client that speaks HTTP to the wrong port is not warned of again, as in Redis.
+pub const HTTP_WARNING_PAUSE: Duration = Duration::from_secs(60);
+
 /// How long a warning that anybody can cause again and again is not repeated.
 pub const WARNING_PAUSE: Duration = Duration::from_secs(10);
 

@@ -198,6 +198,19 @@ fn changes_are_counted_from_the_last_save_on() {
     assert_eq!(changes(&mut wire), "1");
 }
 
+/// Each of them wrote a line, so anybody could fill the disk.
+#[test]
+fn clients_that_speak_http_are_warned_of_now_and_then() {
+    let node = Server::node(&[]);
+    for _ in 0..5 {
+        let mut wire = node.connect();
+        wire.send_raw(b"POST / HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+        assert!(is_closed(&mut wire));
+    }
+    let said = fs::read_to_string(node.dir().unwrap().join("output")).unwrap();
+    assert_eq!(said.matches("speaks http").count(), 1, "{said}");
+}
+
 #[test]
 fn a_silent_client_is_closed_after_the_timeout_and_a_busy_one_is_not() {
     let node = Server::node(&[]);

@@ -6,6 +6,8 @@ use distcache_protocol::resp::{ReplyBuffer, RespVersion};
 use super::client::{self, checked_name};
 use super::row::row;
 use super::{Args, CommandError, CommandResult, CommandSpec, Flags, Group, Run};
+use crate::limits::HTTP_WARNING_PAUSE;
+use crate::logger::Seldom;
 use crate::node::REDIS_VERSION;
 use crate::server::session::Session;
 
@@ -167,7 +169,12 @@ fn describe(session: &Session, reply: &mut ReplyBuffer) {
 /// `POST` and `Host:`, the beginning of lines of HTTP: somebody makes a browser send requests here.
 /// What follows in them could be commands, so the connection ends.
 fn refuse_http(session: &mut Session, _: Args<'_>, _: &mut ReplyBuffer) -> CommandResult {
-    log::warn!(client = session.id; "closing a connection that speaks http: possible attack");
+    static WARNED: Seldom = Seldom::new(HTTP_WARNING_PAUSE);
+    let address = session.client().address.to_string();
+    log::log!(
+        WARNED.level(), client = session.id, address = address.as_str();
+        "closing a connection that speaks http: possible attack"
+    );
     session.aborted = true;
     Ok(())
 }

@@ -33,8 +33,9 @@ pub(super) const ROWS: &[OptionSpec] = &[
         "port",
         integer(0, 65535, ""),
         "2050",
-        "TCP port for clients. 0 takes any free port, which is printed and written to the data \
-         directory. (A Kubernetes service named `distcache` sets DISTCACHE_PORT to a URL: turn \
+        "TCP port for clients. 0 takes any free port, which the file `port` of the data directory \
+         tells, and the log at the level info. If the port is taken, the node does not start. (A \
+         Kubernetes service named `distcache` sets DISTCACHE_PORT to a URL: turn \
          enableServiceLinks off there.)",
     )
     .field(|c, v| c.port = v.integer()),
@@ -409,7 +410,8 @@ pub(super) const ROWS: &[OptionSpec] = &[
         },
         "info",
         "How much the node says: `error` needs the operator, `warn` is degraded service, `info` \
-         starts and stops, `debug` every request, `trace` every step.",
+         starts and stops, `debug` why single connections ended or were refused; `trace` adds \
+         nothing in this version.",
     )
     .redis(&["loglevel"])
     .field(|c, v| c.log_level = v.choice(&LOG_LEVELS)),
