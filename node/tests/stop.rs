@@ -220,6 +220,10 @@ fn a_client_that_waits_for_ever_does_not_keep_a_node_from_stopping() {
     let port = fs::read_to_string(data.join("port")).unwrap().trim().parse().unwrap();
     let addr = ([127, 0, 0, 1], port).into();
     let (mut admin, mut client) = (Wire::connect(addr), Wire::connect(addr));
+    // It is up before it serves: until then it refuses to wait.
+    until(LIMIT, "the node does not serve", || {
+        (admin.call(&["GET", "key"]).raw == b"$-1\r\n").then_some(())
+    });
     client.send_raw(b"WAIT 1 0\r\n").unwrap();
     until(LIMIT, "the client does not wait", || {
         let info = show_tree(&admin.call(&["INFO", "clients"]).tree);
