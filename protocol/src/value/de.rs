@@ -32,7 +32,7 @@ impl Value {
         }
     }
 
-    /// Whether this is how "no fields" and `()` are written.
+    /// Whether this is how "no fields" and `()` are written, or were by earlier versions.
     fn is_unit(&self) -> bool {
         match self {
             Self::None => true,
@@ -97,7 +97,8 @@ impl<'de> Deserializer<'de> for Value {
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self {
-            Self::None => visitor.visit_none(),
+            // As serde's other self-describing formats read null; options take it as `None`.
+            Self::None => visitor.visit_unit(),
             Self::Bool(truth) => visitor.visit_bool(truth),
             Self::Integer(number) => visit_integer(number, visitor),
             Self::Unsigned(number) => visitor.visit_u128(number),

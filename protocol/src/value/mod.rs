@@ -13,7 +13,7 @@
 //! | integers up to 128 bits | `Integer` (`Unsigned` above `i128::MAX`) | decimal text |
 //! | `Some(x)` | what `x` becomes | what `x` becomes |
 //! | newtype structs | what the content becomes | what the content becomes |
-//! | `None`, `bool`, `f32`, `f64` | `None`, `Bool`, `Float` | encoded |
+//! | `None` and `()`; `bool`; `f32`, `f64` | `None`; `Bool`; `Float` | encoded |
 //! | sequences; tuples and arrays; maps | `List`; `Tuple`; `Map` | encoded |
 //! | [`AsSet`] of a sequence | `Set` | encoded |
 //! | structs; enum variants | `Object` with its name; and its variant | encoded |
@@ -88,7 +88,8 @@ pub struct Object {
     /// The name of the variant, for an enum.
     pub variant: Option<String>,
     /// Named fields as a [`Value::Map`] from strings, unnamed fields as a [`Value::Tuple`],
-    /// a single unnamed field as itself, no fields as an empty tuple.
+    /// a single unnamed field as itself; no fields as an empty tuple for a variant, and as
+    /// [`Value::None`] for a unit struct.
     pub content: Value,
 }
 

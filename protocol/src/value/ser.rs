@@ -168,11 +168,11 @@ impl Serializer for ValueSerializer {
     }
 
     fn serialize_unit(self) -> Result<Value, ValueError> {
-        Ok(Value::Tuple(Vec::new()))
+        Ok(Value::None)
     }
 
     fn serialize_unit_struct(self, name: &'static str) -> Result<Value, ValueError> {
-        object(name, None, Value::Tuple(Vec::new()))
+        object(name, None, Value::None)
     }
 
     fn serialize_unit_variant(

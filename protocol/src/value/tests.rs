@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::codec::{MAGIC, VERSION, decode_value, encode_value};
 use super::*;
@@ -33,6 +34,13 @@ struct User {
     letter: char,
     large: (i128, u128),
     unit: (),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Marker;
+
+fn through_bytes<T: Serialize + serde::de::DeserializeOwned>(source: &T) -> Result<T, ValueError> {
+    decode(encode(source)?)
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -257,6 +265,19 @@ fn some_of_none_is_not_none() {
     for nested in [None, Some(None), Some(Some(None)), Some(Some(Some(())))] {
         assert_eq!(from_value(to_value(&nested).unwrap()), Ok(nested));
     }
+}
+
+#[test]
+fn null_stays_null_where_any_type_is_read() {
+    for json in [json!(null), json!({"a": null, "b": [null, 1], "c": []})] {
+        assert_eq!(through_bytes(&json), Ok(json));
+    }
+    assert_eq!(to_value(&()), Ok(Value::None));
+    assert_eq!(from_value::<serde_json::Value>(to_value(&Marker).unwrap()), Ok(json!(null)));
+    let before = Value::Tuple(Vec::new());
+    assert_eq!(from_value(before.clone()), Ok(()), "as earlier versions wrote it");
+    let before = Object { name: "Marker".into(), variant: None, content: before };
+    assert_eq!(from_value(Value::Object(Box::new(before))), Ok(Marker));
 }
 
 #[test]
