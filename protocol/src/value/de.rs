@@ -104,7 +104,9 @@ impl<'de> Deserializer<'de> for Value {
             Self::Unsigned(number) => visitor.visit_u128(number),
             Self::Float(number) => visitor.visit_f64(number),
             Self::String(text) => visitor.visit_string(text),
-            Self::Bytes(bytes) => visitor.visit_byte_buf(bytes),
+            // What tagged, untagged and flattened types buffer is asked for as a sequence later, and
+            // types that take bytes take a sequence too.
+            Self::Bytes(bytes) => visit_bytes_as_elements(bytes, visitor),
             Self::List(values) | Self::Tuple(values) | Self::Set(values) => {
                 visit_elements(values, visitor)
             }
@@ -184,8 +186,25 @@ impl<'de> Deserializer<'de> for Value {
         self.deserialize_seq(visitor)
     }
 
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        match self {
+            // Text where it is UTF-8, as other clients may write it.
+            Self::Bytes(bytes) => visitor.visit_byte_buf(bytes),
+            value => value.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        self.deserialize_str(visitor)
+    }
+
     fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
         match self {
+            Self::Bytes(bytes) => visitor.visit_byte_buf(bytes),
             Self::String(text) => visitor.visit_byte_buf(text.into_bytes()),
             value => value.deserialize_any(visitor),
         }
@@ -238,7 +257,7 @@ impl<'de> Deserializer<'de> for Value {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string map identifier
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char map
     }
 }
 

@@ -20,8 +20,13 @@
 //!
 //! Text, bytes and integers are stored as any Redis client stores them, so `INCR` works on them
 //! and `redis-cli` shows them. The price: their type is not stored, and the reader's type decides.
-//! A reader that asks for a [`Value`] gets an integer if the text is one in canonical form,
-//! else a string if it is UTF-8, else bytes.
+//! A reader that asks for a [`Value`], or for an untagged type, gets an integer if the text is one
+//! in canonical form, else a string if it is UTF-8, else bytes.
+//!
+//! Types that serde reads by way of a buffer (`tag`, `untagged`, `flatten`) read all of these
+//! too, with two limits. Bytes are a sequence of numbers in that buffer, at 32 bytes of memory
+//! each while they are read. A [`Value`] cannot be read out of it: there, use a type of your own,
+//! or one such as `serde_json::Value`.
 
 mod byte_probe;
 pub mod codec;

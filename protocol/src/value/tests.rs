@@ -39,6 +39,33 @@ struct User {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Marker;
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type")]
+enum Event {
+    Upload { name: String, data: Vec<u8> },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Either {
+    Pixel(u8, u8),
+    Data(Vec<u8>),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Account {
+    id: u64,
+    #[serde(flatten)]
+    profile: Profile,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Profile {
+    avatar: Vec<u8>,
+    color: (u8, u8, u8),
+    name: String,
+}
+
 fn through_bytes<T: Serialize + serde::de::DeserializeOwned>(source: &T) -> Result<T, ValueError> {
     decode(encode(source)?)
 }
@@ -278,6 +305,20 @@ fn null_stays_null_where_any_type_is_read() {
     assert_eq!(from_value(before.clone()), Ok(()), "as earlier versions wrote it");
     let before = Object { name: "Marker".into(), variant: None, content: before };
     assert_eq!(from_value(Value::Object(Box::new(before))), Ok(Marker));
+}
+
+#[test]
+fn bytes_are_read_within_tagged_untagged_and_flattened_types() {
+    let upload = Event::Upload { name: "a".into(), data: vec![0, 255] };
+    assert_eq!(through_bytes(&upload), Ok(upload));
+    let account = Account {
+        id: 1,
+        profile: Profile { avatar: vec![1, 2], color: (7, 8, 9), name: "Ada".into() },
+    };
+    assert_eq!(through_bytes(&account), Ok(account));
+    let several = vec![Either::Pixel(1, 2), Either::Data(vec![1, 2, 3])];
+    assert_eq!(through_bytes(&several), Ok(several));
+    assert_eq!(from_value(Value::Bytes(b"text".to_vec())), Ok("text".to_owned()));
 }
 
 #[test]
