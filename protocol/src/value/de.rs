@@ -96,6 +96,7 @@ impl<'de> Deserializer<'de> for Value {
     type Error = ValueError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ValueError> {
+        let is_some_marker = self.is_some_marker();
         match self {
             // As serde's other self-describing formats read null; options take it as `None`.
             Self::None => visitor.visit_unit(),
@@ -111,9 +112,14 @@ impl<'de> Deserializer<'de> for Value {
                 visit_elements(values, visitor)
             }
             Self::Map(pairs) => visit_pairs(pairs, visitor),
+            Self::Object(object) if is_some_marker => visitor.visit_some(object.content),
             Self::Object(object) => match *object {
                 Object { variant: None, content, .. } => content.deserialize_any(visitor),
-                Object { variant: Some(variant), content, .. } if content.is_unit() => {
+                // Only a variant without fields has this: one with an empty list, or `None`, has
+                // content that would be lost.
+                Object { variant: Some(variant), content: Self::Tuple(fields), .. }
+                    if fields.is_empty() =>
+                {
                     visitor.visit_string(variant)
                 }
                 // As JSON has it, which is what untagged and flattened types expect.

@@ -66,6 +66,28 @@ struct Profile {
     name: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+enum Label {
+    Tags(Vec<String>),
+    Name(Option<String>),
+    Unit(()),
+    Fields {},
+    Bare,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Labelled {
+    id: u64,
+    #[serde(flatten)]
+    inner: Inner,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Inner {
+    label: Label,
+    nested: Option<Option<bool>>,
+}
+
 fn through_bytes<T: Serialize + serde::de::DeserializeOwned>(source: &T) -> Result<T, ValueError> {
     decode(encode(source)?)
 }
@@ -319,6 +341,25 @@ fn bytes_are_read_within_tagged_untagged_and_flattened_types() {
     let several = vec![Either::Pixel(1, 2), Either::Data(vec![1, 2, 3])];
     assert_eq!(through_bytes(&several), Ok(several));
     assert_eq!(from_value(Value::Bytes(b"text".to_vec())), Ok("text".to_owned()));
+}
+
+#[test]
+fn empty_content_of_a_variant_is_kept_within_flattened_types() {
+    let labels = [
+        Label::Tags(Vec::new()),
+        Label::Tags(vec!["red".into()]),
+        Label::Name(None),
+        Label::Name(Some("a".into())),
+        Label::Unit(()),
+        Label::Fields {},
+        Label::Bare,
+    ];
+    for label in labels {
+        for nested in [None, Some(None), Some(Some(true))] {
+            let labelled = Labelled { id: 1, inner: Inner { label: label.clone(), nested } };
+            assert_eq!(through_bytes(&labelled), Ok(labelled));
+        }
+    }
 }
 
 #[test]
