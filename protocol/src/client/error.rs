@@ -113,6 +113,11 @@ impl ClientError {
             return Self::Timeout { address, source };
         }
         match source.kind() {
+            // Over RESP2 the client library keeps the server's words to itself.
+            ErrorKind::AuthenticationFailed => {
+                let text = "invalid username-password pair or user is disabled.".to_owned();
+                Self::Server { code: "WRONGPASS".to_owned(), text }
+            }
             ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
                 Self::Reply { address, reason: source.to_string() }
             }

@@ -24,9 +24,14 @@ async fn password_and_database_come_from_url_or_options() -> Result<(), ClientEr
 async fn a_wrong_password_is_told() {
     let server = Server::own(&["--requirepass", "s3cret"]);
     let options = ConnectOptions { password: Some("wrong".to_owned()), ..server.impatient() };
-    let error = CacheClient::connect_with(options).await.unwrap_err().to_string();
-    let expected = "server refused: WRONGPASS invalid username-password pair or user is disabled.";
-    assert_eq!(error, expected);
+    let resp2 = format!("redis://{}/?protocol=resp2", server.address);
+    for address in [options.address.clone(), resp2] {
+        let options = ConnectOptions { address, ..options.clone() };
+        let error = CacheClient::connect_with(options).await.unwrap_err().to_string();
+        let expected =
+            "server refused: WRONGPASS invalid username-password pair or user is disabled.";
+        assert_eq!(error, expected);
+    }
 }
 
 #[tokio::test]
