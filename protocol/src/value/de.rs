@@ -105,8 +105,8 @@ impl<'de> Deserializer<'de> for Value {
             Self::Unsigned(number) => visitor.visit_u128(number),
             Self::Float(number) => visitor.visit_f64(number),
             Self::String(text) => visitor.visit_string(text),
-            // What tagged, untagged and flattened types buffer is asked for as a sequence later, and
-            // types that take bytes take a sequence too.
+            // What tagged, untagged and flattened types buffer is asked for as a sequence later,
+            // and types that take bytes take a sequence too.
             Self::Bytes(bytes) => visit_bytes_as_elements(bytes, visitor),
             Self::List(values) | Self::Tuple(values) | Self::Set(values) => {
                 visit_elements(values, visitor)
