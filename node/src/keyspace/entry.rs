@@ -36,7 +36,6 @@
 mod prefetch;
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
-use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::ptr::{self, NonNull};
 
@@ -353,6 +352,36 @@ impl Entry {
         }
     }
 
+    /// Gives the key another name; the tag is 0 then, as in a new entry. What lives in a buffer of
+    /// its own stays there, so this costs no more than a new entry of a short value.
+    pub(super) fn set_key(&mut self, key: &[u8]) {
+        let (deadline, access) = (self.deadline(), self.access());
+        *self = match self.kind() {
+            // As in `set_deadline`: the new entry takes the object over.
+            OBJECT => {
+                let part = Part::Object(self.object(self.shape()));
+                let new = Entry::build(key, part, deadline, access);
+                self.release_object();
+                new
+            }
+            _ => Entry::new(key, self.value(), deadline, access),
+        };
+    }
+
+    /// Copies value and deadline under another key; a string that can grow still can.
+    pub(super) fn copy_as(&self, key: &[u8], access: u32) -> Entry {
+        let mut copy = Entry::new(key, self.value(), self.deadline(), access);
+        if self.is_growable() && !copy.is_growable() {
+            copy.growable();
+        }
+        copy
+    }
+
+    /// Puts another entry of the same key in place of this one.
+    pub(super) fn replace_whole(&mut self, new: Entry) {
+        self.rebuild(new);
+    }
+
     /// Returns the string as a buffer that can be changed and can grow, moving it out of the
     /// entry first where it still lives there. The caller accounts for `allocated` afterwards.
     pub fn growable(&mut self) -> &mut Vec<u8> {
@@ -457,13 +486,7 @@ impl Drop for Entry {
 
 impl Clone for Entry {
     fn clone(&self) -> Entry {
-        let clone = Entry::new(self.key(), self.value(), self.deadline(), self.access());
-        if self.is_growable() && !clone.is_growable() {
-            let mut clone = ManuallyDrop::new(clone);
-            clone.growable();
-            return ManuallyDrop::into_inner(clone);
-        }
-        clone
+        self.copy_as(self.key(), self.access())
     }
 }
 
@@ -502,6 +525,7 @@ mod tests {
         SetDeadline(Option<u64>),
         SetAccess(u32),
         Append(Vec<u8>),
+        SetKey(Vec<u8>),
         Clone,
     }
 
@@ -519,6 +543,7 @@ mod tests {
             any::<Option<u64>>().prop_map(Step::SetDeadline),
             (0..1_u32 << 24).prop_map(Step::SetAccess),
             prop::collection::vec(any::<u8>(), 0..100).prop_map(Step::Append),
+            prop::collection::vec(any::<u8>(), 0..30).prop_map(Step::SetKey),
             Just(Step::Clone),
         ]
     }
@@ -534,7 +559,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn entry_behaves_like_a_struct(
-            key in prop_oneof![
+            mut key in prop_oneof![
                 prop::collection::vec(any::<u8>(), 0..30),
                 prop::collection::vec(any::<u8>(), 250..260),
             ],
@@ -570,6 +595,12 @@ mod tests {
                     Step::Append(bytes) => {
                         entry.growable().extend_from_slice(&bytes);
                         value.extend(bytes);
+                    }
+                    Step::SetKey(other) => {
+                        entry.set_key(&other);
+                        key = other;
+                        prop_assert_eq!(entry.tag(), 0);
+                        entry.set_tag(tag);
                     }
                     Step::Clone => {
                         let clone = entry.clone();

@@ -13,6 +13,7 @@
 //! - [`partition`]: partitions as a whole, taken out and put in;
 //! - [`copy`]: copies of partitions, made in slices while they change;
 //! - [`lend`]: keys that a coordinator works on;
+//! - [`relocate`]: values that move to, or are copied to, other keys;
 //! - [`journal`]: the records of this turn, on their way to the log;
 //! - [`expiry`] and [`eviction`]: removal in bounded slices;
 //! - [`sample`]: keys drawn at random;
@@ -28,6 +29,7 @@ pub mod journal;
 pub mod lend;
 pub mod location;
 pub mod partition;
+pub mod relocate;
 pub mod sample;
 pub mod table;
 pub mod walk;

@@ -4,40 +4,8 @@ use distcache_protocol::resp::ReplyBuffer;
 
 use super::ROW;
 use crate::command::{Args, CommandError, CommandResult, CommandSpec, Flags, Keys, Run};
-use crate::keyspace::entry::{Entry, Value};
-use crate::keyspace::{Deadline, Keyspace};
-use crate::records::UnixMillis;
-
-/// What a key holds, apart from its entry, so that it can be put under another key.
-struct Content {
-    value: OwnedValue,
-    deadline: Option<UnixMillis>,
-    access: u32,
-}
-
-enum OwnedValue {
-    Integer(i64),
-    String(Vec<u8>),
-}
-
-impl Content {
-    fn of(entry: &Entry) -> Self {
-        let value = match entry.value() {
-            Value::Integer(integer) => OwnedValue::Integer(integer),
-            Value::String(bytes) => OwnedValue::String(bytes.to_vec()),
-        };
-        Content { value, deadline: entry.deadline(), access: entry.access() }
-    }
-
-    fn put(&self, keyspace: &mut Keyspace, key: &[u8]) {
-        let value = match &self.value {
-            OwnedValue::Integer(integer) => Value::Integer(*integer),
-            OwnedValue::String(bytes) => Value::String(bytes),
-        };
-        keyspace.put(key, value, self.deadline.map_or(Deadline::Clear, Deadline::At));
-        keyspace.set_access(key, self.access);
-    }
-}
+use crate::keyspace::Keyspace;
+use crate::keyspace::entry::Value;
 
 /// `DEL key [key ...]` and `UNLINK key [key ...]`: memory is given back at once in both, as a
 /// string is one allocation or two.
@@ -89,16 +57,14 @@ fn rename_to(
     to: &[u8],
     existing: Existing,
 ) -> Result<bool, CommandError> {
-    let entry = keyspace.write(from).ok_or(CommandError::NoSuchKey)?;
+    keyspace.write(from).ok_or(CommandError::NoSuchKey)?;
     if from == to {
         return Ok(existing == Existing::Replace);
     }
-    let content = Content::of(entry);
     if existing == Existing::Keep && keyspace.write(to).is_some() {
         return Ok(false);
     }
-    content.put(keyspace, to);
-    keyspace.remove(from);
+    keyspace.relocate(from, to, keyspace.database());
     Ok(true)
 }
 
@@ -147,16 +113,14 @@ fn copy(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut ReplyBuffer) -> Com
     if target == keyspace.database() && from == to {
         return Err(same_object());
     }
-    let content = keyspace.read(from).map(Content::of);
-    let copied = content.is_some_and(|content| {
-        keyspace.in_database(target, |keyspace| {
-            let free = existing == Existing::Replace || keyspace.write(to).is_none();
-            if free {
-                content.put(keyspace, to);
-            }
-            free
-        })
-    });
+    let is_free = |keyspace: &mut Keyspace| {
+        existing == Existing::Replace
+            || keyspace.in_database(target, |keyspace| keyspace.write(to).is_none())
+    };
+    let copied = keyspace.read(from).is_some() && is_free(keyspace);
+    if copied {
+        keyspace.duplicate(from, to, target);
+    }
     reply.integer(i64::from(copied));
     Ok(())
 }
@@ -167,18 +131,12 @@ fn move_key(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut ReplyBuffer) ->
     if target == keyspace.database() {
         return Err(same_object());
     }
-    let content = keyspace.write(key).map(Content::of);
-    let moved = content.is_some_and(|content| {
-        keyspace.in_database(target, |keyspace| {
-            let free = keyspace.write(key).is_none();
-            if free {
-                content.put(keyspace, key);
-            }
-            free
-        })
-    });
+    let is_free = |keyspace: &mut Keyspace| {
+        keyspace.in_database(target, |keyspace| keyspace.write(key).is_none())
+    };
+    let moved = keyspace.write(key).is_some() && is_free(keyspace);
     if moved {
-        keyspace.remove(key);
+        keyspace.relocate(key, key, target);
     }
     reply.integer(i64::from(moved));
     Ok(())
@@ -191,8 +149,7 @@ pub(in crate::command) const SPECS: &[CommandSpec] = &[
         flags: Flags::WRITE.and(Flags::DENY_OOM),
         keys: Keys::FIRST_TWO,
         since: "6.2.0",
-        complexity: "O(N) worst case for collections, where N is the number of nested items. \
-                     O(1) for string values.",
+        complexity: "O(N) where N is the length of the value.",
         summary: "Copies the value of a key to a new key.",
         syntax: "source destination [DB destination-db] [REPLACE]",
         run: Run::Keyspace(copy),
@@ -228,6 +185,7 @@ pub(in crate::command) const SPECS: &[CommandSpec] = &[
         flags: Flags::WRITE.and(Flags::FAST),
         keys: Keys::FIRST,
         since: "1.0.0",
+        complexity: "O(N) where N is the length of the value, which is written to the log.",
         summary: "Moves a key to another database.",
         syntax: "key db",
         run: Run::Keyspace(move_key),
@@ -239,6 +197,7 @@ pub(in crate::command) const SPECS: &[CommandSpec] = &[
         flags: Flags::WRITE,
         keys: Keys::FIRST_TWO,
         since: "1.0.0",
+        complexity: "O(N) where N is the length of the value, which is written to the log.",
         summary: "Renames a key and overwrites the destination.",
         syntax: "key newkey",
         run: Run::Keyspace(rename),
@@ -250,6 +209,7 @@ pub(in crate::command) const SPECS: &[CommandSpec] = &[
         flags: Flags::WRITE.and(Flags::FAST),
         keys: Keys::FIRST_TWO,
         since: "1.0.0",
+        complexity: "O(N) where N is the length of the value, which is written to the log.",
         summary: "Renames a key only when the target key name doesn't exist.",
         syntax: "key newkey",
         run: Run::Keyspace(renamenx),
@@ -292,3 +252,45 @@ pub(in crate::command) const SPECS: &[CommandSpec] = &[
         ..ROW
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use distcache_protocol::resp::{ArgRange, RespVersion};
+
+    use super::*;
+    use crate::keyspace::{Deadline, KeyHasher, ShardId};
+
+    type CommandFn = fn(&mut Keyspace, Args<'_>, &mut ReplyBuffer) -> CommandResult;
+
+    fn run(keyspace: &mut Keyspace, command: CommandFn, request: &str) {
+        let mut end = 0;
+        let ranges: Vec<ArgRange> = request
+            .split(' ')
+            .map(|word| {
+                let start = end;
+                end += word.len() as u32 + 1;
+                ArgRange { start, end: end - 1 }
+            })
+            .collect();
+        let mut reply = ReplyBuffer::new(RespVersion::V2);
+        command(keyspace, Args::new(request.as_bytes(), &ranges), &mut reply).unwrap();
+    }
+
+    fn address(keyspace: &mut Keyspace, key: &[u8], database: u8) -> *const u8 {
+        keyspace.in_database(database, |keyspace| match keyspace.inspect(key).unwrap().value() {
+            Value::String(bytes) => bytes.as_ptr(),
+            Value::Integer(_) => panic!("no string"),
+        })
+    }
+
+    #[test]
+    fn a_long_value_is_not_copied_to_its_new_name() {
+        let mut keyspace = Keyspace::new(ShardId { index: 0, count: 1 }, 2, KeyHasher::new(5));
+        keyspace.put(b"a", Value::String(&vec![b'x'; 1 << 20]), Deadline::Clear);
+        let before = address(&mut keyspace, b"a", 0);
+        run(&mut keyspace, rename, "rename a b");
+        run(&mut keyspace, renamenx, "renamenx b c");
+        run(&mut keyspace, move_key, "move c 1");
+        assert_eq!(address(&mut keyspace, b"c", 1), before);
+    }
+}
