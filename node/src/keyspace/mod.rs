@@ -367,6 +367,14 @@ impl Keyspace {
         self.record(at, Operation::Put { key, value, deadline });
     }
 
+    /// Puts a value under a key that this command has looked up with [`Keyspace::write`], which has
+    /// noted the use: a command is one use.
+    pub fn put_found(&mut self, key: &[u8], value: Value<'_>, deadline: Deadline) {
+        let touching = std::mem::replace(&mut self.touching, false);
+        self.put(key, value, deadline);
+        self.touching = touching;
+    }
+
     fn put_at(
         &mut self,
         at: Location,

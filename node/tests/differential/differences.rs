@@ -50,7 +50,11 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         Compare::SameKind,
         "Redis shares small integers, but not copies of them",
     ),
-    row("object freq", Compare::SameKind, "the access counter is probabilistic"),
+    row(
+        "object freq",
+        Compare::SameKind,
+        "the access counter is probabilistic, but at factor 0, which keys.case compares",
+    ),
     row("time", Compare::SameKind, CLOCK),
     row("lastsave", Compare::SameKind, CLOCK),
     row("scan", Compare::SameKind, "cursors are each server's own; see Step::FullScan"),

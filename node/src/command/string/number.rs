@@ -38,7 +38,7 @@ fn add(keyspace: &mut Keyspace, key: &[u8], delta: i64, reply: &mut ReplyBuffer)
         Some(Value::String(bytes)) => parse_integer(bytes).ok_or(CommandError::NotInteger)?,
     };
     let new = old.checked_add(delta).ok_or(CommandError::Overflow)?;
-    keyspace.put(key, Value::Integer(new), Deadline::Keep);
+    keyspace.put_found(key, Value::Integer(new), Deadline::Keep);
     reply.integer(new);
     Ok(())
 }
@@ -60,7 +60,7 @@ fn incrbyfloat(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut ReplyBuffer)
     let Some(text) = sum.to_fixed() else {
         return Err(CommandError::err("increment would produce NaN or Infinity"));
     };
-    keyspace.put(key, Value::String(text.as_bytes()), Deadline::Keep);
+    keyspace.put_found(key, Value::String(text.as_bytes()), Deadline::Keep);
     reply.bulk(text.as_bytes());
     Ok(())
 }

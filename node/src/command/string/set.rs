@@ -78,21 +78,19 @@ fn set_with_options(
         None => Deadline::Clear,
     };
     let (key, value) = (args.at(1), encoded(args.at(2)));
-    let exists = if options.get {
-        let entry = keyspace.read(key);
-        reply_value(entry, reply);
-        entry.is_some()
-    } else {
-        // Without a condition it does not matter, and one lookup is saved.
-        options.condition.is_some() && keyspace.write(key).is_some()
-    };
+    if options.get {
+        reply_value(keyspace.read(key), reply);
+    }
     let met = match options.condition {
         None => true,
-        Some(Condition::Absent) => !exists,
-        Some(Condition::Present) => exists,
+        Some(Condition::Absent) => keyspace.write(key).is_none(),
+        Some(Condition::Present) => keyspace.write(key).is_some(),
     };
-    if met {
-        keyspace.put(key, value, deadline);
+    match options.condition {
+        _ if !met => {}
+        // One lookup is saved.
+        None => keyspace.put(key, value, deadline),
+        Some(_) => keyspace.put_found(key, value, deadline),
     }
     match (options.get, met) {
         (true, _) => {}
