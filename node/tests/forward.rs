@@ -510,7 +510,7 @@ fn databases_are_not_swapped_if_a_partition_goes_while_the_shards_are_waited_for
     thread::sleep(Duration::from_millis(100));
     cluster.table = before;
     cluster.tell(1);
-    runtime.block_on(shard.release(ticket, Arc::default(), None)).unwrap();
+    runtime.block_on(shard.release(ticket, Arc::default(), Vec::new(), None)).unwrap();
     assert_eq!(waiting.join().unwrap(), "-ERR SWAPDB is not allowed in cluster mode");
 }
 

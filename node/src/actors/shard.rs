@@ -19,6 +19,7 @@ use crate::actors::oplog::LogHandle;
 use crate::command::{Command, CommandError};
 use crate::config::FsyncPolicy;
 use crate::keyspace::KeyspaceStats;
+use crate::keyspace::lend::Use;
 use crate::limits::{
     EXPIRY_PAUSE, EXPIRY_PAUSE_BUSY, HAND_OVER_AFTER, LOG_QUEUE_BYTES_MAX, LOG_QUEUE_BYTES_RESUME,
     SHARD_MAILBOX,
@@ -63,6 +64,8 @@ pub struct Release {
     pub ticket: Ticket,
     /// Records for all shards; each applies its own. They are in the log already.
     pub records: Arc<FrameBuilder>,
+    /// The uses of this shard's keys.
+    pub uses: Vec<Use>,
     /// What the coordinator counted, given to one of the shards.
     pub stats: Option<KeyspaceStats>,
 }
@@ -387,11 +390,12 @@ impl Handler<Release> for Shard {
 
     fn handle(&mut self, message: Release, context: &mut Self::Context) {
         self.run_turn(context);
-        let Release { ticket, records, stats } = message;
+        let Release { ticket, records, uses, stats } = message;
         if let Some(stats) = stats {
             self.state.keyspace.stats.add_lookups(&stats);
         }
         self.state.apply_coordinated(RecordCursor::new(records.payload(), records.count()));
+        self.state.keyspace.note_uses(&uses);
         self.holds.end(&mut self.state.keyspace, ticket);
         self.wake(context);
         self.after_turn(context);

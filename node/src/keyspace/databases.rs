@@ -72,7 +72,12 @@ impl Databases {
         self.all.iter().flatten().map(|database| &**database)
     }
 
-    /// The same with their numbers, to be changed.
+    /// The same with their numbers.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (u8, &Database)> {
+        self.numbers().zip(self.slots()).filter_map(|(number, database)| Some((number, database?)))
+    }
+
+    /// The same, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u8, &mut Database)> {
         let numbered = (0..).zip(&mut self.all);
         numbered.filter_map(|(number, database): (u16, _)| {

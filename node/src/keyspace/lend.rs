@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use super::Keyspace;
 use super::entry::{Entry, Value};
-use super::partition::Totals;
 use crate::records::{Operation, Record};
 
 /// The keys of this shard that coordinators hold.
@@ -19,6 +18,14 @@ impl LentKeys {
     pub(super) fn holds(&self, key: &[u8]) -> bool {
         self.everything || (!self.keys.is_empty() && self.keys.contains(key))
     }
+}
+
+/// The access clock of a key that a coordinator has worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    database: u8,
+    key: Vec<u8>,
+    access: u32,
 }
 
 impl Keyspace {
@@ -43,18 +50,15 @@ impl Keyspace {
         self.lent.everything = held;
     }
 
-    /// Copies a key out of every database that has it, and notes its use. Without `values` the
-    /// copies say only that the key exists.
-    pub fn lend(&mut self, key: &[u8], values: bool, copies: &mut Vec<(u8, Entry)>) {
+    /// Copies a key out of every database that has it. Without `values` the copies say only that
+    /// the key exists. Uses are noted on the copies, and come back with [`Keyspace::note_uses`].
+    pub fn lend(&self, key: &[u8], values: bool, copies: &mut Vec<(u8, Entry)>) {
         let at = self.locate(key);
         let local = self.shard.local(at.slot);
-        for (database, tables) in self.databases.iter_mut() {
-            let Some(entry) = tables.tables[local].find_mut(at.hash, key) else { continue };
+        for (database, tables) in self.databases.numbered() {
+            let Some(entry) = tables.tables[local].find(at.hash, key) else { continue };
             if entry.deadline().is_some_and(|deadline| deadline <= self.now) {
                 continue;
-            }
-            if self.touching && database == self.selected {
-                entry.set_access(self.clock.touched(entry.access()));
             }
             let copy = if values {
                 entry.clone()
@@ -68,19 +72,39 @@ impl Keyspace {
     /// Takes a copy of another shard's entry in, without a record. For a coordinator's scratch
     /// keyspace.
     pub fn adopt(&mut self, database: u8, entry: Entry) {
-        let at = self.locate(entry.key());
-        let (shard, local) = (self.shard, self.shard.local(at.slot));
-        let database = self.databases.make(database, shard);
-        let now = Totals::of(&entry);
-        let table = &mut database.tables[local];
-        let grown = table.insert_new(at.hash, entry, |entry| self.hasher.hash(entry.key()));
-        database.book(&mut self.used, local, now.and_bytes(grown), Totals::NONE);
+        self.in_database(database, |keyspace| keyspace.put_entry(entry));
+    }
+
+    /// Returns the access clocks of these keys, in every database that has them.
+    pub fn uses_of(&self, keys: &[&[u8]]) -> Vec<Use> {
+        let mut uses = Vec::with_capacity(keys.len());
+        for key in keys {
+            let at = self.locate(key);
+            let local = self.shard.local(at.slot);
+            for (database, tables) in self.databases.numbered() {
+                if let Some(entry) = tables.tables[local].find(at.hash, key) {
+                    uses.push(Use { database, key: key.to_vec(), access: entry.access() });
+                }
+            }
+        }
+        uses
+    }
+
+    /// Takes over the uses that a coordinator has noted on its copies. No record, as uses of keys
+    /// are not effects.
+    pub fn note_uses(&mut self, uses: &[Use]) {
+        for Use { database, key, access } in uses {
+            self.in_database(*database, |keyspace| keyspace.set_access(key, *access));
+        }
     }
 
     /// Makes the change that a coordinator's record states. It is in the log already, as part of
     /// the coordinator's frame; only copies under way must still hear of it.
     pub fn apply_coordinated(&mut self, record: &Record<'_>) {
+        // The coordinator has noted the uses, for the client that it works for.
+        let touching = std::mem::replace(&mut self.touching, false);
         self.apply(record);
+        self.touching = touching;
         self.stats.writes += 1;
         let (slot, hash) = match record.operation.key() {
             Some(key) => {

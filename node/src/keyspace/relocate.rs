@@ -5,7 +5,7 @@
 
 use super::entry::{Entry, INLINE_BYTES_MAX, Value};
 use super::partition::Totals;
-use super::{Database, Keyspace};
+use super::Keyspace;
 use crate::records::{DeleteCause, Operation, StoredValue};
 
 impl Keyspace {
@@ -53,8 +53,7 @@ impl Keyspace {
     pub(super) fn put_entry(&mut self, entry: Entry) {
         let at = self.locate(entry.key());
         let (shard, local) = (self.shard, self.shard.local(at.slot));
-        let database = self.databases[self.selected as usize]
-            .get_or_insert_with(|| Box::new(Database::new(shard)));
+        let database = self.databases.make(self.selected, shard);
         let table = &mut database.tables[local];
         let now = Totals::of(&entry);
         let Some(old) = table.find_mut(at.hash, entry.key()) else {

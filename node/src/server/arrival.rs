@@ -6,7 +6,7 @@
 
 use distcache_protocol::resp::ReplyBuffer;
 
-use super::coordinate::{Origin, run_on_keys};
+use super::coordinate::run_on_keys;
 use super::dispatch;
 use super::listen::Access;
 use super::session::Session;
@@ -51,8 +51,7 @@ pub(super) async fn wait(
         let is_here = placed == Ok(Placement::Here);
         let tried = match placed {
             Ok(Placement::Here) => {
-                let Session { database, version, ref node, .. } = *session;
-                run_on_keys(node, Origin { database, version }, command, args, output).await
+                run_on_keys(&session.node, session.origin(), command, args, output).await
             }
             Ok(Placement::On(_) | Placement::Spread) => Err(try_again()),
             Err(error) => Err(error),

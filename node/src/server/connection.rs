@@ -16,7 +16,7 @@ use distcache_protocol::error::ProtocolError;
 use distcache_protocol::resp::{DecodeLimits, Decoded, ReplyBuffer, RequestDecoder};
 
 use super::blocked::{Blocked, unless_gone};
-use super::coordinate::{Origin, run_on_keys};
+use super::coordinate::run_on_keys;
 use super::dispatch::{self, Route};
 use super::forward::outgoing::Outgoing;
 use super::forward::{self, follow, spread};
@@ -347,8 +347,7 @@ impl Connection {
                 unless_gone(&client, &self.socket, run).await?
             }
             Run::Keyspace(_) => {
-                let Session { database, version, ref node, .. } = self.session;
-                let origin = Origin { database, version };
+                let (origin, node) = (self.session.origin(), &self.session.node);
                 run_on_keys(node, origin, command, args, &mut self.output).await
             }
             Run::Subcommand => return Ok(()),

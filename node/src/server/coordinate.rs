@@ -3,8 +3,8 @@
 //! The coordinator asks the shards, in ascending order, to hold the keys; runs the ordinary
 //! command function on a scratch keyspace that has copies of them; writes the records of all
 //! shards to the log as one frame; and releases the shards with those records, which each applies
-//! to its own keys. So such a command is atomic to every other one and in the log, and commands
-//! on one shard never pay for it.
+//! to its own keys, and with the uses that were noted on its copies. So such a command is atomic
+//! to every other one and in the log, and commands on one shard never pay for it.
 //!
 //! It runs as a task of its own: the shards must be released even if the client is gone.
 
@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use crate::clock;
 use crate::command::{Args, Command, CommandError, CommandResult, Flags, Run};
 use crate::config::FsyncPolicy;
+use crate::keyspace::lend::Use;
 use crate::keyspace::{Keyspace, ShardId};
 use crate::node::Node;
 use crate::records::{Operation, Record};
@@ -35,6 +36,8 @@ pub struct Origin {
     pub database: u8,
     /// Protocol version of the reply.
     pub version: RespVersion,
+    /// Whether it updates access clocks.
+    pub touching: bool,
 }
 
 /// Runs a command whose keys live on several shards, and appends its reply.
@@ -72,31 +75,36 @@ async fn on_keys(
     let Run::Keyspace(run) = command.spec.run else {
         unreachable!("only commands that run on keys are coordinated")
     };
-    let mut wanted: Vec<Vec<Vec<u8>>> = vec![Vec::new(); node.shards.len()];
+    let mut keys: Vec<Vec<&[u8]>> = vec![Vec::new(); node.shards.len()];
     let mut named = HashSet::new();
     for index in command.spec.keys.indices(args.len()) {
         let key = args.at(index);
         let shard = ShardId::owner_of(slot_of(key), node.shards.len() as u16);
         if named.insert(key) {
-            wanted[shard as usize].push(key.to_vec());
+            keys[shard as usize].push(key);
         }
     }
     let values = !command.spec.flags.has(Flags::KEYS_ONLY);
-    let wanted = wanted
-        .into_iter()
-        .map(|keys| (!keys.is_empty()).then_some(Wanted::Keys { keys, values }))
+    let owned = |keys: &Vec<&[u8]>| keys.iter().map(|key| key.to_vec()).collect();
+    let wanted = keys
+        .iter()
+        .map(|keys| (!keys.is_empty()).then(|| Wanted::Keys { keys: owned(keys), values }))
         .collect();
     let mut holding = Holding::begin(node, command, origin.database, wanted).await?;
 
     let mut scratch = Keyspace::new(SCRATCH, node.databases(), node.hasher.clone());
     scratch.configure(&node.config.current());
+    scratch.clock.seed(clock::random_seed());
     scratch.begin(clock::now(), origin.database);
+    scratch.set_touching(origin.touching);
     for (database, entry) in holding.held.iter_mut().flat_map(|held| held.entries.drain(..)) {
         scratch.adopt(database, entry);
     }
     scratch.journal.set_enabled(true);
     let result = run(&mut scratch, args, reply);
     holding.stats = scratch.stats;
+    keys.retain(|keys| !keys.is_empty());
+    holding.uses = keys.iter().map(|keys| scratch.uses_of(keys)).collect();
     holding.end(scratch.journal.take(FrameBuilder::default())).await?;
     result
 }
@@ -141,6 +149,8 @@ struct Holding<'a> {
     shards: Vec<usize>,
     held: Vec<Held>,
     stats: crate::keyspace::KeyspaceStats,
+    /// What each of the shards is to take over of the uses of its keys.
+    uses: Vec<Vec<Use>>,
 }
 
 impl<'a> Holding<'a> {
@@ -152,8 +162,8 @@ impl<'a> Holding<'a> {
         wanted: Vec<Option<Wanted>>,
     ) -> Result<Self, CommandError> {
         let ticket = node.next_ticket();
-        let (shards, held) = (Vec::new(), Vec::new());
-        let mut holding = Holding { node, ticket, shards, held, stats: Default::default() };
+        let (shards, held, stats, uses) = Default::default();
+        let mut holding = Holding { node, ticket, shards, held, stats, uses };
         for (shard, wanted) in wanted.into_iter().enumerate() {
             let Some(wanted) = wanted else { continue };
             match node.shards[shard].hold(ticket, command, database, wanted).await {
@@ -203,11 +213,12 @@ impl<'a> Holding<'a> {
 
     async fn release(self, records: FrameBuilder) {
         let records = Arc::new(records);
-        let mut stats = Some(self.stats);
+        let (mut stats, mut uses) = (Some(self.stats), self.uses.into_iter());
         for &shard in &self.shards {
             // A shard that has stopped holds nothing any more.
-            let records = records.clone();
-            let _ = self.node.shards[shard].release(self.ticket, records, stats.take()).await;
+            let (records, uses) = (records.clone(), uses.next().unwrap_or_default());
+            let shard = &self.node.shards[shard];
+            let _ = shard.release(self.ticket, records, uses, stats.take()).await;
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use distcache_protocol::resp::RespVersion;
 
+use super::coordinate::Origin;
 use super::counters::ThreadCounters;
 use super::forward::Unreached;
 use super::listen::Access;
@@ -69,6 +70,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// What a coordinator needs to know of this session.
+    pub fn origin(&self) -> Origin {
+        Origin { database: self.database, version: self.version, touching: self.touching }
+    }
+
     /// Counts a command that was run here, since `start`, and notes it if it was slow.
     pub(super) fn note_run(&self, command: Command, args: Args<'_>, start: Ticks, failed: bool) {
         let raw_ticks = Ticks::now().raw_since(start);

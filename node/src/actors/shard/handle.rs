@@ -18,6 +18,7 @@ use crate::cluster::moves::Assignment;
 use crate::cluster::table::MoveId;
 use crate::command::{Command, CommandError};
 use crate::keyspace::KeyspaceStats;
+use crate::keyspace::lend::Use;
 use crate::oplog::load::LoadBlock;
 use crate::shard::ShardState;
 use crate::shard::holds::{Held, Ticket, Wanted};
@@ -115,9 +116,10 @@ impl ShardHandle {
         &self,
         ticket: Ticket,
         records: Arc<FrameBuilder>,
+        uses: Vec<Use>,
         stats: Option<KeyspaceStats>,
     ) -> Result<(), Stopped> {
-        self.send(Release { ticket, records, stats }).await
+        self.send(Release { ticket, records, uses, stats }).await
     }
 
     /// Copies partitions to the log as snapshots; returns when all are committed.

@@ -278,9 +278,9 @@ fn restore(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut ReplyBuffer) -> 
         keyspace.remove(key);
     } else {
         keyspace.put(key, encoded(&value), deadline);
-        if let Some(access) = options.access(keyspace) {
-            keyspace.set_access(key, access);
-        }
+        // Of what was there before, nothing is left.
+        let access = options.access(keyspace).unwrap_or_else(|| keyspace.clock.fresh());
+        keyspace.set_access(key, access);
     }
     reply.ok();
     Ok(())

@@ -16,7 +16,7 @@ use crate::command::{Args, Command, CommandError, Flags, Run};
 use crate::limits::FORWARD_REPLY_BYTES_MAX;
 use crate::monitor::Caller;
 use crate::node::Node;
-use crate::server::coordinate::{Origin, run_on_keys};
+use crate::server::coordinate::run_on_keys;
 use crate::server::dispatch::{self, Route};
 use crate::server::listen::Access;
 use crate::server::registry::Client;
@@ -199,8 +199,8 @@ impl Turn {
     ) -> Result<(), CommandError> {
         match command.spec.run {
             Run::Keyspace(_) => {
-                let Session { database, version, ref node, .. } = self.session;
-                run_on_keys(node, Origin { database, version }, command, args, reply).await
+                let (origin, node) = (self.session.origin(), &self.session.node);
+                run_on_keys(node, origin, command, args, reply).await
             }
             Run::Node(run) => run(&mut self.session, args, reply).await,
             Run::Connection(_) | Run::Subcommand => {

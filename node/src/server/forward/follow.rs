@@ -13,7 +13,7 @@ use crate::cluster::table::NodeId;
 use crate::command::{Args, Command, CommandError};
 use crate::limits::{FOLLOW_ATTEMPTS_MAX, FOLLOW_PAUSE, PAUSED_POLL};
 use crate::server::blocked::Blocked;
-use crate::server::coordinate::{Origin, run_on_keys};
+use crate::server::coordinate::run_on_keys;
 use crate::server::session::Session;
 use crate::server::slots::{self, Placement};
 
@@ -135,14 +135,12 @@ async fn attempt_once(
     args: Args<'_>,
     output: &mut ReplyBuffer,
 ) -> Result<(), Refused> {
-    let (version, database) = (session.version, session.database);
     match slots::place(session, command, args)? {
         Placement::Here => {
-            let origin = Origin { database, version };
-            Ok(run_on_keys(&session.node, origin, command, args, output).await?)
+            Ok(run_on_keys(&session.node, session.origin(), command, args, output).await?)
         }
         Placement::Spread => {
-            let mut reply = ReplyBuffer::new(version);
+            let mut reply = ReplyBuffer::new(session.version);
             spread::run(session, command, args, &mut reply).await?;
             output.raw(reply.as_bytes());
             Ok(())

@@ -13,7 +13,7 @@ use crate::cluster::table::{NodeId, Role};
 use crate::cluster::view::Owner;
 use crate::command::{Args, Command, CommandError, CommandResult, Keys, Run, TABLE};
 use crate::limits::{FLUSH_ATTEMPTS_MAX, FLUSH_PAUSE, PAUSED_POLL};
-use crate::server::coordinate::{Origin, run_on_keys};
+use crate::server::coordinate::run_on_keys;
 use crate::server::session::Session;
 use crate::server::slots;
 
@@ -210,7 +210,7 @@ async fn here(
     command: Command,
     part: &[Vec<u8>],
 ) -> Result<Vec<u8>, CommandError> {
-    let origin = Origin { database: session.database, version: session.version };
+    let origin = session.origin();
     let (input, ranges) = joined(part);
     let args = Args::new(&input, &ranges);
     let mut reply = ReplyBuffer::new(session.version);
