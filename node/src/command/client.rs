@@ -63,17 +63,19 @@ fn checked(what: &str, text: &[u8]) -> Result<String, CommandError> {
     Ok(String::from_utf8_lossy(text).into_owned())
 }
 
+/// What a client is and does, a letter each; `N` where there is nothing to say.
+fn flags(client: &Client) -> String {
+    let all = [(&client.blocked, 'b'), (&client.no_evict, 'e'), (&client.no_touch, 'T')];
+    let set: String =
+        all.iter().filter(|(flag, _)| flag.load(Relaxed)).map(|(_, letter)| *letter).collect();
+    if set.is_empty() { "N".to_owned() } else { set }
+}
+
 /// One line of `CLIENT LIST`.
 fn describe(client: &Client, now: UnixMillis) -> String {
     let names = client.names().clone();
     let age = now.0.saturating_sub(client.connected.0) / 1000;
-    let flags = match (client.blocked.load(Relaxed), client.no_evict.load(Relaxed)) {
-        (true, true) => "be",
-        (true, false) => "b",
-        (false, true) => "e",
-        (false, false) => "N",
-    };
-    let flags = if client.no_touch.load(Relaxed) { format!("{flags}T") } else { flags.to_owned() };
+    let flags = flags(client);
     let input = client.input_bytes.load(Relaxed);
     let capacity = client.input_capacity.load(Relaxed).max(input);
     let output = client.output_bytes.load(Relaxed);

@@ -245,6 +245,14 @@ impl Keyspace {
         self.touching = touching;
     }
 
+    /// Runs `body` so that lookups update access clocks, whatever the client wants.
+    pub fn touching_always<T>(&mut self, body: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.touching, true);
+        let result = body(self);
+        self.touching = before;
+        result
+    }
+
     /// Bytes of entries and tables, as the allocator rounds them.
     #[inline]
     pub fn used_bytes(&self) -> usize {
