@@ -33,7 +33,17 @@ pub enum ProtocolError {
     UnbalancedQuotes,
 }
 
-/// Redis prints the byte as it is; a line break would end our error line, so it becomes a space.
+impl ProtocolError {
+    /// Returns the text with the byte of the request that it shows as it came, which need not be
+    /// UTF-8.
+    #[must_use]
+    pub fn text(&self) -> Vec<u8> {
+        let Self::ExpectedBulk(byte) = *self else { return self.to_string().into_bytes() };
+        [&b"Protocol error: expected '$', got '"[..], &[byte], b"'"].concat()
+    }
+}
+
+/// A line break would end an error line, so it becomes a space.
 fn printable(byte: u8) -> char {
     if byte == b'\r' || byte == b'\n' { ' ' } else { char::from(byte) }
 }

@@ -7,6 +7,7 @@ use distcache_protocol::resp::ReplyBuffer;
 use distcache_protocol::resp::decode::parse_integer;
 
 use super::connection::DEFAULT_USER;
+use super::error::shown;
 use super::row::{container, reply_help, row};
 use super::{Args, CommandError, CommandResult, CommandSpec, Flags, Group, Run, TABLE};
 use crate::clock;
@@ -30,7 +31,7 @@ impl Class {
             b"normal" => Ok(Class::Normal),
             b"master" | b"slave" | b"replica" | b"pubsub" => Ok(Class::Other),
             _ => {
-                let text = [b"ERR Unknown client type '", name, b"'"].concat();
+                let text = [b"ERR Unknown client type '", shown(name, usize::MAX), b"'"].concat();
                 Err(CommandError::Bytes(text))
             }
         }

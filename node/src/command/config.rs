@@ -2,6 +2,7 @@
 
 use distcache_protocol::resp::ReplyBuffer;
 
+use super::error::shown;
 use super::row::{container, reply_help, row};
 use super::{
     Args, CommandError, CommandFuture, CommandResult, CommandSpec, Flags, Group, Run, help,
@@ -45,7 +46,14 @@ fn set(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comman
         }
         Ok(())
     };
-    node.config.set_and(&pairs, apply).map_err(CommandError::err)?;
+    node.config.set_and(&pairs, apply).map_err(|error| match error {
+        // Redis's text with the bytes as they came.
+        SetError::Unknown { name } => {
+            let text = b"ERR Unknown option or number of arguments for CONFIG SET - '";
+            CommandError::Bytes([text, shown(&name, usize::MAX), b"'"].concat())
+        }
+        error @ SetError::Failed { .. } => CommandError::err(error),
+    })?;
     session.refresh();
     reply.ok();
     Ok(())

@@ -4,6 +4,7 @@ use distcache_protocol::resp::decode::parse_integer;
 use distcache_protocol::resp::{ReplyBuffer, RespVersion};
 
 use super::client::{self, checked_name};
+use super::error::shown;
 use super::row::row;
 use super::{Args, CommandError, CommandResult, CommandSpec, Flags, Group, Run};
 use crate::limits::HTTP_WARNING_PAUSE;
@@ -124,6 +125,7 @@ fn hello(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comm
         } else if option.eq_ignore_ascii_case(b"SETNAME") && operands >= 1 {
             name = Some(checked_name(cursor.operand()?)?);
         } else {
+            let option = shown(option, usize::MAX);
             let text = [b"ERR Syntax error in HELLO option '", option, b"'"].concat();
             return Err(CommandError::Bytes(text));
         }

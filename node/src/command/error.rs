@@ -40,6 +40,13 @@ pub enum CommandError {
     Bytes(Vec<u8>),
 }
 
+/// Returns what an error text shows of an argument: at most these bytes, and none from a NUL on,
+/// which ends a text in Redis.
+pub fn shown(argument: &[u8], bytes_max: usize) -> &[u8] {
+    let argument = argument.split(|&byte| byte == 0).next().unwrap_or_default();
+    &argument[..argument.len().min(bytes_max)]
+}
+
 impl From<Stopped> for CommandError {
     fn from(stopped: Stopped) -> Self {
         CommandError::err(stopped)
@@ -60,8 +67,7 @@ impl CommandError {
         const SHOWN_BYTES_MAX: usize = 128;
         let start = b"ERR unknown subcommand or wrong number of arguments for '";
         let end = format!("'. Try {container} HELP.");
-        let shown = &sub[..sub.len().min(SHOWN_BYTES_MAX)];
-        CommandError::Bytes([&start[..], shown, end.as_bytes()].concat())
+        CommandError::Bytes([&start[..], shown(sub, SHOWN_BYTES_MAX), end.as_bytes()].concat())
     }
 
     /// Writes the reply.

@@ -3,6 +3,7 @@
 use distcache_protocol::resp::ReplyBuffer;
 use distcache_protocol::resp::decode::parse_integer;
 
+use super::error::shown;
 use super::info::Figures;
 use super::row::{Docs, container, reply_help, row};
 use super::{
@@ -93,7 +94,8 @@ fn history(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Co
 fn graph(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
     let event = String::from_utf8_lossy(args.at(2));
     let series = session.node.monitor.latency.series(&event).ok_or_else(|| {
-        CommandError::err(format_args!("No samples available for event '{event}'"))
+        let event = shown(args.at(2), usize::MAX);
+        CommandError::Bytes([b"ERR No samples available for event '", event, b"'"].concat())
     })?;
     reply.verbatim(series.graph(&event, clock::now().0 / 1000).as_bytes());
     Ok(())

@@ -1,5 +1,6 @@
 //! The configuration of the running node: read by all threads, changed by `CONFIG SET`.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,10 +38,10 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetError {
     /// There is no such option.
-    #[error("Unknown option or number of arguments for CONFIG SET - '{name}'")]
+    #[error("Unknown option or number of arguments for CONFIG SET - '{}'", lossy(.name))]
     Unknown {
-        /// The name as it was given.
-        name: String,
+        /// The name as it was given: any bytes.
+        name: Vec<u8>,
     },
     /// An option cannot be changed, or not to this value.
     #[error("CONFIG SET failed (possibly related to argument '{name}') - {reason}")]
@@ -221,10 +222,8 @@ impl LiveConfig {
 fn changeable(names: &[&[u8]]) -> Result<Vec<Named>, SetError> {
     let mut options: Vec<Named> = Vec::with_capacity(names.len());
     for typed in names {
-        let typed = String::from_utf8_lossy(typed);
-        let Some(named) = options::find(&typed) else {
-            return Err(SetError::Unknown { name: typed.into_owned() });
-        };
+        let (name, typed) = (typed.to_vec(), lossy(typed));
+        let named = options::find(&typed).ok_or(SetError::Unknown { name })?;
         if let Some(reason) = named.spec.change.refusal() {
             return Err(SetError::failed(&typed, reason));
         }
@@ -235,4 +234,8 @@ fn changeable(names: &[&[u8]]) -> Result<Vec<Named>, SetError> {
         options.push(named);
     }
     Ok(options)
+}
+
+fn lossy(name: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(name)
 }

@@ -212,7 +212,7 @@ impl Connection {
         if let Err(error) = outcome.as_ref()
             && !self.session.closing
         {
-            self.output.error(&format!("ERR {error}"));
+            self.output.error_bytes(&[b"ERR ", &error.text()[..]].concat());
             self.session.closing = true;
         }
         self.flush().await?;

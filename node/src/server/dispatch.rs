@@ -6,6 +6,7 @@ use super::arrival;
 use super::session::Session;
 use super::slots::{self, Placement};
 use crate::cluster::table::NodeId;
+use crate::command::error::shown;
 use crate::command::{Args, Command, CommandError, Flags, Keys, Run, TABLE};
 use crate::keyspace::ShardId;
 
@@ -92,7 +93,6 @@ fn route(session: &Session, keys: Keys, args: Args<'_>) -> Route {
 /// Redis's text, which shows the first arguments so that a person sees what was sent.
 fn unknown_command(args: Args<'_>) -> CommandError {
     const SHOWN_BYTES_MAX: usize = 128;
-    let shown = |bytes: &[u8], most: usize| bytes[..bytes.len().min(most)].to_vec();
     let mut text = b"ERR unknown command '".to_vec();
     text.extend(shown(args.at(0), SHOWN_BYTES_MAX));
     text.extend(b"', with args beginning with: ");
@@ -101,8 +101,9 @@ fn unknown_command(args: Args<'_>) -> CommandError {
         if list.len() >= SHOWN_BYTES_MAX {
             break;
         }
+        let room = SHOWN_BYTES_MAX - list.len();
         list.push(b'\'');
-        list.extend(shown(arg, SHOWN_BYTES_MAX - list.len()));
+        list.extend(shown(arg, room));
         list.extend(b"' ");
     }
     text.extend(list);
@@ -111,7 +112,7 @@ fn unknown_command(args: Args<'_>) -> CommandError {
 
 fn unknown_subcommand(command: Command, sub: &[u8]) -> CommandError {
     let mut text = b"ERR unknown subcommand '".to_vec();
-    text.extend(&sub[..sub.len().min(128)]);
+    text.extend(shown(sub, 128));
     text.extend(b"'. Try ");
     text.extend(command.spec.name.to_uppercase().bytes());
     text.extend(b" HELP.");

@@ -3,6 +3,7 @@
 use distcache_protocol::resp::ReplyBuffer;
 
 use super::ROW;
+use crate::command::error::shown;
 use crate::command::{Args, CommandError, CommandResult, CommandSpec, Flags, Keys, Run};
 use crate::keyspace::Keyspace;
 use crate::records::UnixMillis;
@@ -68,9 +69,8 @@ impl Conditions {
 
 /// Redis shows the option as a C string, on one line.
 fn unsupported(option: &[u8]) -> CommandError {
-    let shown = option.split(|&byte| byte == 0).next().unwrap_or_default();
     let mut text = b"ERR Unsupported option ".to_vec();
-    text.extend(shown);
+    text.extend(shown(option, usize::MAX));
     while let Some(b'\r' | b'\n') = text.last() {
         text.pop();
     }
