@@ -140,7 +140,7 @@ fn acl_list(session: &mut Session, _: Args<'_>, reply: &mut ReplyBuffer) -> Comm
 /// `ACL GETUSER username`
 fn acl_getuser(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
     if args.at(2) != DEFAULT_USER.as_bytes() {
-        reply.null_array();
+        reply.null();
         return Ok(());
     }
     let flags: &[&str] =

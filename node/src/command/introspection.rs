@@ -130,11 +130,15 @@ fn reply_info(reply: &mut ReplyBuffer, command: Command) {
     let categories: Vec<String> =
         categories(command).iter().map(|name| format!("@{name}")).collect();
     reply_words(reply, categories.iter().map(String::as_str));
-    reply.array(entry.tips.split_whitespace().count());
+    reply.set(entry.tips.split_whitespace().count());
     entry.tips.split_whitespace().for_each(|tip| bulk(reply, tip));
-    reply.array(entry.keys.len());
+    reply.set(entry.keys.len());
     entry.keys.iter().for_each(|key| reply_key_spec(reply, key));
-    reply.array(subcommands(command).count());
+    match subcommands(command).count() {
+        // As Redis does where a command has none by its nature.
+        0 => reply.set(0),
+        count => reply.array(count),
+    }
     subcommands(command).for_each(|subcommand| reply_info(reply, subcommand));
 }
 
@@ -187,7 +191,7 @@ fn info(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Comma
     for name in args.from(2) {
         match find_by_full_name(name) {
             Some(command) => reply_info(reply, command),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())

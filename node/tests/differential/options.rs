@@ -66,7 +66,7 @@ pub(crate) const PATTERNS: &[&str] = &[
 pub(crate) const COMMANDS: &[&str] = &[
     "get", "set", "mset", "msetnx", "mget", "incr", "append", "del", "object", "object|encoding",
     "client|list", "config|get", "rename", "copy", "lcs", "expire", "setrange", "getex", "select",
-    "nosuchcommand", "client|nosuch", "GET", "ping", "hello", "command|getkeys", "memory|usage",
+    "nosuchcommand", "nosuch", "client|nosuch", "GET", "ping", "hello", "command|getkeys", "memory|usage",
 ];
 
 /// Parameters whose change alters no reply to other commands.
