@@ -38,6 +38,8 @@ pub(crate) fn raw() -> Vec<(String, Vec<u8>)> {
         b"SET k \"unbalanced\r\n",
         b"SET k 'unbalanced\r\n",
         b"SET k \"a\"b\r\n",
+        b"SET k a\x0bb\x0cc\r\nGET k\r\n",
+        b"SET\x0bk v\r\n",
         b"CLIENT REPLY SKIP\r\nHELLO 3\r\nCOMMAND INFO get\r\n",
         b"*1\r\n\xffabc\r\n",
         b"CONFIG SET \"\\xfe\" 1\r\nCONFIG SET \"a\\x00b\" 1\r\n",

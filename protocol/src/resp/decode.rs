@@ -369,7 +369,8 @@ fn unquote_argument(line: &mut [u8], mut read: usize, write: &mut usize) -> Opti
         };
         match (quote, byte) {
             (None, b'\0') => return Some(line.len()),
-            (None, b) if is_space(b) => return Some(read),
+            // Fewer than those that may stand between arguments, as in Redis.
+            (None, b' ' | b'\n' | b'\r' | b'\t') => return Some(read),
             (None, b'"' | b'\'') => quote = Some(byte),
             (Some(open), _) if byte == open => {
                 // A closing quote must be followed by a space or by nothing at all.
