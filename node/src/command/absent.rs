@@ -23,6 +23,9 @@ fn flush(args: Args<'_>, refusal: &'static str, reply: &mut ReplyBuffer) -> Comm
 
 /// `FUNCTION FLUSH [ASYNC | SYNC]`
 fn function_flush(_: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    if args.len() > 3 {
+        return Err(CommandError::subcommand("FUNCTION", args.at(1)));
+    }
     flush(args, "ERR FUNCTION FLUSH only supports SYNC|ASYNC option", reply)
 }
 

@@ -348,11 +348,37 @@ fn unblock(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> Co
 
 /// `CLIENT TRACKING ON|OFF [option ...]`. There is no invalidation of client-side caches, and to
 /// promise it would let clients serve stale values.
-fn tracking(_: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+fn tracking(session: &mut Session, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
+    check_tracking_options(session, args)?;
     if switch(args)? {
         return Err(CommandError::err("client-side caching is not supported"));
     }
     reply.ok();
+    Ok(())
+}
+
+/// Refuses what Redis would refuse, also where nothing comes of the options.
+fn check_tracking_options(session: &Session, args: Args<'_>) -> CommandResult {
+    let mut options = args.cursor(3);
+    let mut redirects = false;
+    while options.remaining() > 0 {
+        if options.remaining() > 1 && options.take("REDIRECT") {
+            if std::mem::replace(&mut redirects, true) {
+                let text = "A client can only redirect to a single other client";
+                return Err(CommandError::err(text));
+            }
+            let id = parse_integer(options.operand()?).ok_or(CommandError::NotInteger)?;
+            let exists = u64::try_from(id).is_ok_and(|id| session.node.clients.get(id).is_some());
+            if !exists {
+                let text = "The client ID you want redirect to does not exist";
+                return Err(CommandError::err(text));
+            }
+        } else if options.remaining() > 1 && options.take("PREFIX") {
+            options.operand()?;
+        } else if !["BCAST", "OPTIN", "OPTOUT", "NOLOOP"].iter().any(|flag| options.take(flag)) {
+            return Err(CommandError::Syntax);
+        }
+    }
     Ok(())
 }
 
