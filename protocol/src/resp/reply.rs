@@ -9,7 +9,7 @@ pub enum RespVersion {
     /// RESP2: simple strings, errors, integers, bulk strings and arrays.
     #[default]
     V2,
-    /// RESP3: adds nulls, booleans, doubles, maps, sets, verbatim strings and pushes.
+    /// RESP3: adds nulls, doubles, maps, sets and verbatim strings.
     V3,
 }
 
@@ -138,14 +138,6 @@ impl ReplyBuffer {
         });
     }
 
-    /// No value, where an array could stand.
-    pub fn null_array(&mut self) {
-        self.bytes.extend_from_slice(match self.version {
-            RespVersion::V2 => b"*-1\r\n",
-            RespVersion::V3 => b"_\r\n",
-        });
-    }
-
     /// Begins an array: `length` replies must follow.
     #[inline]
     pub fn array(&mut self, length: usize) {
@@ -165,24 +157,6 @@ impl ReplyBuffer {
         match self.version {
             RespVersion::V2 => self.header(b'*', length as i64),
             RespVersion::V3 => self.header(b'~', length as i64),
-        }
-    }
-
-    /// Begins an out-of-band message of `length` replies (RESP2: an array).
-    pub fn push(&mut self, length: usize) {
-        match self.version {
-            RespVersion::V2 => self.header(b'*', length as i64),
-            RespVersion::V3 => self.header(b'>', length as i64),
-        }
-    }
-
-    /// A boolean (RESP2: 1 or 0).
-    pub fn boolean(&mut self, value: bool) {
-        match self.version {
-            RespVersion::V2 => self.integer(i64::from(value)),
-            RespVersion::V3 => {
-                self.bytes.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" });
-            }
         }
     }
 
@@ -269,17 +243,15 @@ mod tests {
     #[test]
     fn every_type_has_a_form_in_both_versions() {
         type Case = (fn(&mut ReplyBuffer), &'static str, &'static str);
-        let cases: [Case; 12] = [
+        let cases: [Case; 10] = [
             (|r| r.ok(), "+OK\r\n", "+OK\r\n"),
             (|r| r.error("ERR a\r\nb"), "-ERR a  b\r\n", "-ERR a  b\r\n"),
             (|r| r.integer(i64::MIN), ":-9223372036854775808\r\n", ":-9223372036854775808\r\n"),
             (|r| r.bulk(b""), "$0\r\n\r\n", "$0\r\n\r\n"),
             (|r| r.bulk(b"0123456789"), "$10\r\n0123456789\r\n", "$10\r\n0123456789\r\n"),
             (|r| r.null(), "$-1\r\n", "_\r\n"),
-            (|r| r.null_array(), "*-1\r\n", "_\r\n"),
             (|r| r.map(2), "*4\r\n", "%2\r\n"),
             (|r| r.set(3), "*3\r\n", "~3\r\n"),
-            (|r| r.boolean(true), ":1\r\n", "#t\r\n"),
             (|r| r.double("1.5"), "$3\r\n1.5\r\n", ",1.5\r\n"),
             (|r| r.verbatim(b"hi"), "$2\r\nhi\r\n", "=6\r\ntxt:hi\r\n"),
         ];
