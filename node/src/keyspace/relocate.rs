@@ -3,9 +3,9 @@
 //! The records are those of a plain put, and of a removal: so replay, owners and copies need to
 //! know of no command by which a value moves.
 
+use super::Keyspace;
 use super::entry::{Entry, INLINE_BYTES_MAX, Value};
 use super::partition::Totals;
-use super::Keyspace;
 use crate::records::{DeleteCause, Operation, StoredValue};
 
 impl Keyspace {
