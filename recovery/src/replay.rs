@@ -107,7 +107,7 @@ pub struct Replay {
 
 /// What happens on damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Policy {
+pub(crate) enum Policy {
     /// Stop with an error, as a node does.
     Refuse,
     /// Note it and go on, as `verify` and `repair` do. No writer goes on from there, so that what
@@ -147,28 +147,11 @@ impl Replay {
         dir: String,
         mark: Option<Mark>,
     ) -> Result<Self, LogError> {
-        Self::survey_noted(store, dir, Noted { mark, generations: None })
+        Self::start_with(store, dir, Noted { mark, generations: None }, Policy::Survey)
     }
 
-    /// Like [`Replay::start`], with all that was noted beside the store.
-    pub(crate) fn start_noted(
-        store: Box<dyn LogStore>,
-        dir: String,
-        noted: Noted,
-    ) -> Result<Self, LogError> {
-        Self::start_with(store, dir, noted, Policy::Refuse)
-    }
-
-    /// Like [`Replay::survey`], with all that was noted beside the store.
-    pub(crate) fn survey_noted(
-        store: Box<dyn LogStore>,
-        dir: String,
-        noted: Noted,
-    ) -> Result<Self, LogError> {
-        Self::start_with(store, dir, noted, Policy::Survey)
-    }
-
-    fn start_with(
+    /// Begins to read a store, with all that was noted beside it.
+    pub(crate) fn start_with(
         store: Box<dyn LogStore>,
         dir: String,
         noted: Noted,

@@ -21,7 +21,7 @@ use crate::mark::{MarkFile, MarkState};
 use crate::notes::SnapshotCommit;
 use crate::record::{PartitionId, RecordCursor, SequenceNumber, UnixMillis};
 use crate::redo_store::RedoStore;
-use crate::replay::{Block, BlockKind, OpenMode, Replay, open};
+use crate::replay::{Block, BlockKind, OpenMode, Policy, Replay, open};
 use crate::report::VerifyReport;
 use crate::sealed_file::SealedFileError;
 use crate::store::StoreError;
@@ -201,7 +201,7 @@ fn open_store(copy: &InspectionCopy, noted: &Noted) -> Result<Option<Replay>, Lo
     };
     let name = copy.source().display().to_string();
     let warning = store.warning().map(str::to_owned);
-    match Replay::survey_noted(Box::new(store), name, noted.clone()) {
+    match Replay::start_with(Box::new(store), name, noted.clone(), Policy::Survey) {
         Ok(mut replay) => {
             replay.warn(warning);
             Ok(Some(replay))

@@ -12,7 +12,7 @@ use crate::mark::{Mark, MarkFile};
 use crate::notes::{Note, header};
 use crate::record::{PartitionId, SequenceNumber, UnixMillis};
 use crate::redo_store::RedoStore;
-use crate::replay::Replay;
+use crate::replay::{Policy, Replay};
 use crate::store::{LogStore, StoreError};
 
 mod compaction;
@@ -253,7 +253,7 @@ impl LogWriter {
         let generations = Generations::read(place.directory.path())?;
         let name = place.directory.path().display().to_string();
         let noted = Noted { mark, generations };
-        let mut replay = Replay::start_noted(Box::new(store), name, noted)?;
+        let mut replay = Replay::start_with(Box::new(store), name, noted, Policy::Refuse)?;
         replay.warn(warning);
         for block in &mut replay {
             block?;

@@ -27,10 +27,7 @@ impl Connection {
             Ok(reply) if !forward::is_refusal(reply) => self.output.raw(reply),
             // One by one: of a batch that is too long, others may be short enough.
             Ok(_) | Err(ForwardError::NotSent(_) | ForwardError::Unsendable(_)) => {
-                let args = input.request(request);
-                let client = self.session.client().clone();
-                let follow = follow(&mut self.session, command, args, &mut self.output);
-                unless_gone(&client, &self.socket, follow).await?;
+                self.follow(command, input.request(request)).await?;
             }
             Err(error) => {
                 let error = forward::failure(&error);
@@ -73,13 +70,18 @@ impl Connection {
         }
     }
 
+    /// Runs a command wherever its keys are now, unless the client leaves meanwhile.
+    async fn follow(&mut self, command: Command, args: Args<'_>) -> io::Result<()> {
+        let client = self.session.client().clone();
+        let follow = follow(&mut self.session, command, args, &mut self.output);
+        unless_gone(&client, &self.socket, follow).await
+    }
+
     /// Answers a command that a shard has refused since its keys are not served here (any more).
     #[cold]
     async fn answer_refused(&mut self, command: Command, args: Args<'_>) -> io::Result<()> {
         if self.session.access == Access::Any && self.session.node.cluster.forward().is_some() {
-            let client = self.session.client().clone();
-            let follow = follow(&mut self.session, command, args, &mut self.output);
-            return unless_gone(&client, &self.socket, follow).await;
+            return self.follow(command, args).await;
         }
         let mut error = slots::refused(&mut self.session, command, args);
         if error == slots::try_again() {
