@@ -102,9 +102,7 @@ impl Keyspace {
     /// the coordinator's frame; only copies under way must still hear of it.
     pub fn apply_coordinated(&mut self, record: &Record<'_>) {
         // The coordinator has noted the uses, for the client that it works for.
-        let touching = std::mem::replace(&mut self.touching, false);
-        self.apply(record);
-        self.touching = touching;
+        self.with_touching(false, |keyspace| keyspace.apply(record));
         self.stats.writes += 1;
         let (slot, hash) = match record.operation.key() {
             Some(key) => {

@@ -245,9 +245,9 @@ impl Keyspace {
         self.touching = touching;
     }
 
-    /// Runs `body` so that lookups update access clocks, whatever the client wants.
-    pub fn touching_always<T>(&mut self, body: impl FnOnce(&mut Self) -> T) -> T {
-        let before = std::mem::replace(&mut self.touching, true);
+    /// Runs `body` so that lookups update access clocks, or not, whatever the client wants.
+    pub fn with_touching<T>(&mut self, touching: bool, body: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.touching, touching);
         let result = body(self);
         self.touching = before;
         result
@@ -378,9 +378,7 @@ impl Keyspace {
     /// Puts a value under a key that this command has looked up with [`Keyspace::write`], which has
     /// noted the use: a command is one use.
     pub fn put_found(&mut self, key: &[u8], value: Value<'_>, deadline: Deadline) {
-        let touching = std::mem::replace(&mut self.touching, false);
-        self.put(key, value, deadline);
-        self.touching = touching;
+        self.with_touching(false, |keyspace| keyspace.put(key, value, deadline));
     }
 
     fn put_at(

@@ -25,7 +25,7 @@ fn exists(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut ReplyBuffer) -> C
 /// `TOUCH key [key ...]`
 fn touch(keyspace: &mut Keyspace, args: Args<'_>, reply: &mut ReplyBuffer) -> CommandResult {
     // To note the use is what it is for, so `CLIENT NO-TOUCH` does not hinder it.
-    let found = keyspace.touching_always(|keyspace| {
+    let found = keyspace.with_touching(true, |keyspace| {
         args.from(1).filter(|key| keyspace.read(key).is_some()).count()
     });
     reply.integer(found as i64);
